@@ -1,0 +1,93 @@
+"""Every error a user can meet, by name. A message says what, the value and the limit, and what to do next."""
+
+
+class CandlewickError(Exception):
+    """Base of all expected failures; anything else that escapes is a bug. ``exit_code`` is what a command ends with."""
+
+    exit_code = 1
+
+
+class UsageError(CandlewickError):
+    """The request itself is wrong: unknown name, wrong type, impossible combination. Nothing was written."""
+
+    exit_code = 2
+
+
+class SettingsError(UsageError):
+    """A setting is unknown, of the wrong type, out of range or contradicts another one."""
+
+
+class UnknownStrategy(UsageError):
+    """No strategy has that name or import path, or its parameters are refused."""
+
+
+class UnknownSymbol(UsageError):
+    """The market does not trade that symbol."""
+
+
+class AmbiguousCandles(UsageError):
+    """Several files answer one request for candles."""
+
+
+class AccountMismatch(UsageError):
+    """The account exists and was opened with other terms than those asked for."""
+
+
+class UnknownAccount(UsageError):
+    """The ledger has no account of that name."""
+
+
+class MarketUnavailable(CandlewickError):
+    """The market did not answer, or not sensibly, after all retries."""
+
+
+class RateLimited(MarketUnavailable):
+    """The exchange asked for a pause (429 or 418). ``retry_after_s`` is what it asked for, None if it did not say."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ClockSkew(CandlewickError):
+    """This machine's clock and the exchange's differ by more than the limit; the cycle refuses to trade."""
+
+
+class InvalidCandles(CandlewickError):
+    """Candles that cannot be trusted (not finite, not positive, high below low, conflicting duplicates)."""
+
+
+class HistoryChanged(CandlewickError):
+    """Candles that an account has already acted on are no longer what they were."""
+
+
+class LakeError(CandlewickError):
+    """The candle lake cannot be read or written."""
+
+
+class LedgerError(CandlewickError):
+    """Base of what can go wrong with the ledger's file."""
+
+
+class LedgerBusy(LedgerError):
+    """Another program holds the ledger and did not let go within the time-out."""
+
+
+class LedgerTooNew(LedgerError):
+    """The ledger was written by a newer version of Candlewick."""
+
+
+class LedgerUnreadable(LedgerError):
+    """The ledger's file is truncated, corrupt, or not a DuckDB database."""
+
+
+class LedgerUnwritable(LedgerError):
+    """No space left, or the folder may not be written."""
+
+
+class InvariantViolated(LedgerError):
+    """A transaction would have broken an invariant of the ledger; it was rolled back."""
+
+
+class EngineOverflow(CandlewickError):
+    """An amount left the range of the engine's 64-bit grid."""
