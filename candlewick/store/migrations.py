@@ -1,0 +1,74 @@
+"""The ledger's schema as named, ordered migrations. Each runs in one transaction together with its record.
+
+One name for one quantity in every table. Amounts are DECIMAL(38,18): prices, notionals, fees and cash in quote currency,
+quantities in base currency. `*_at` columns are times in UTC. `run_id`, `posted_at`, `recorded_at` are bookkeeping: they
+say when and by which run a row was written, and are the only columns in which two ledgers of equal inputs may differ.
+"""
+
+from dataclasses import dataclass
+
+AMOUNT = "DECIMAL(38,18)"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step of the schema. ``version`` counts from 1 without holes; ``statements`` run in order."""
+
+    version: int
+    name: str
+    statements: tuple[str, ...]
+
+
+_FIRST = (
+    f"""CREATE TABLE accounts (
+        account VARCHAR PRIMARY KEY, market VARCHAR NOT NULL, timeframe VARCHAR NOT NULL, symbols JSON NOT NULL,
+        quote VARCHAR NOT NULL, initial_cash {AMOUNT} NOT NULL, anchor_at TIMESTAMPTZ NOT NULL, recorded_at TIMESTAMPTZ NOT NULL)""",
+    # What the account trades by, in versions: a version acts from the first bar that opens at or after `effective_from`.
+    """CREATE TABLE terms (
+        account VARCHAR NOT NULL, version INTEGER NOT NULL, effective_from TIMESTAMPTZ NOT NULL,
+        strategy VARCHAR NOT NULL, parameters JSON NOT NULL, rules JSON NOT NULL, instruments JSON NOT NULL,
+        run_id VARCHAR NOT NULL, recorded_at TIMESTAMPTZ NOT NULL, PRIMARY KEY (account, version))""",
+    """CREATE TABLE runs (
+        run_id VARCHAR PRIMARY KEY, account VARCHAR NOT NULL, flow_run_id VARCHAR, correlation_id VARCHAR NOT NULL,
+        status VARCHAR NOT NULL, error VARCHAR, started_at TIMESTAMPTZ NOT NULL, completed_at TIMESTAMPTZ NOT NULL,
+        watermark_before TIMESTAMPTZ, watermark_at TIMESTAMPTZ, bars BIGINT NOT NULL, code_version VARCHAR NOT NULL,
+        candle_digests JSON NOT NULL, durations_s JSON NOT NULL, notices JSON NOT NULL)""",
+    f"""CREATE TABLE signals (
+        signal_id VARCHAR PRIMARY KEY, account VARCHAR NOT NULL, symbol VARCHAR NOT NULL, bar_opened_at TIMESTAMPTZ NOT NULL,
+        decided_at TIMESTAMPTZ NOT NULL, action VARCHAR NOT NULL, entry {AMOUNT}, stop_loss {AMOUNT}, take_profit_1 {AMOUNT},
+        take_profit_2 {AMOUNT}, target_weight {AMOUNT}, reason VARCHAR, outcome VARCHAR NOT NULL, run_id VARCHAR NOT NULL)""",
+    f"""CREATE TABLE orders (
+        client_order_id VARCHAR PRIMARY KEY, account VARCHAR NOT NULL, symbol VARCHAR NOT NULL, signal_id VARCHAR NOT NULL,
+        sequence BIGINT NOT NULL, leg VARCHAR NOT NULL, side VARCHAR NOT NULL, kind VARCHAR NOT NULL, decided_at TIMESTAMPTZ NOT NULL,
+        budget {AMOUNT}, quantity {AMOUNT}, price {AMOUNT}, status VARCHAR NOT NULL, closed_at TIMESTAMPTZ,
+        rule VARCHAR, rule_limit {AMOUNT}, rule_value {AMOUNT}, reason VARCHAR, run_id VARCHAR NOT NULL)""",
+    f"""CREATE TABLE fills (
+        fill_id VARCHAR PRIMARY KEY, account VARCHAR NOT NULL, symbol VARCHAR NOT NULL, client_order_id VARCHAR NOT NULL,
+        sequence BIGINT NOT NULL, leg VARCHAR NOT NULL, side VARCHAR NOT NULL, bar_opened_at TIMESTAMPTZ NOT NULL, phase VARCHAR NOT NULL,
+        reference_price {AMOUNT} NOT NULL, price {AMOUNT} NOT NULL, quantity {AMOUNT} NOT NULL, notional {AMOUNT} NOT NULL,
+        fee {AMOUNT} NOT NULL, realized_pnl {AMOUNT}, reason VARCHAR NOT NULL, run_id VARCHAR NOT NULL, posted_at TIMESTAMPTZ NOT NULL)""",
+    f"""CREATE TABLE postings (
+        posting_id VARCHAR PRIMARY KEY, account VARCHAR NOT NULL, transaction_id VARCHAR NOT NULL, ledger_account VARCHAR NOT NULL,
+        asset VARCHAR NOT NULL, amount {AMOUNT} NOT NULL, market_at TIMESTAMPTZ NOT NULL, run_id VARCHAR NOT NULL,
+        posted_at TIMESTAMPTZ NOT NULL)""",
+    f"""CREATE TABLE positions (
+        account VARCHAR NOT NULL, symbol VARCHAR NOT NULL, quantity {AMOUNT} NOT NULL, entry_price {AMOUNT} NOT NULL,
+        cost {AMOUNT} NOT NULL, stop_loss {AMOUNT}, take_profit_1 {AMOUNT}, take_profit_2 {AMOUNT}, last_price {AMOUNT} NOT NULL,
+        opened_at TIMESTAMPTZ NOT NULL, PRIMARY KEY (account, symbol))""",
+    f"""CREATE TABLE equity (
+        account VARCHAR NOT NULL, at TIMESTAMPTZ NOT NULL, equity {AMOUNT} NOT NULL, cash {AMOUNT} NOT NULL,
+        position_value {AMOUNT} NOT NULL, drawdown_share {AMOUNT} NOT NULL, open_positions INTEGER NOT NULL, PRIMARY KEY (account, at))""",
+    """CREATE TABLE events (
+        account VARCHAR NOT NULL, sequence BIGINT NOT NULL, at TIMESTAMPTZ NOT NULL, kind VARCHAR NOT NULL, symbol VARCHAR,
+        document JSON NOT NULL, run_id VARCHAR NOT NULL, recorded_at TIMESTAMPTZ NOT NULL, PRIMARY KEY (account, sequence))""",
+    # The engine's state after the last committed cycle. `version` counts commits: a cycle that loaded another one is stale.
+    """CREATE TABLE checkpoints (
+        account VARCHAR PRIMARY KEY, version BIGINT NOT NULL, watermark_at TIMESTAMPTZ, seen JSON NOT NULL, state JSON NOT NULL,
+        candle_digests JSON NOT NULL, run_id VARCHAR NOT NULL, recorded_at TIMESTAMPTZ NOT NULL)""",
+    """CREATE TABLE quality (
+        finding_id VARCHAR PRIMARY KEY, market VARCHAR NOT NULL, symbol VARCHAR NOT NULL, timeframe VARCHAR NOT NULL, kind VARCHAR NOT NULL,
+        severity VARCHAR NOT NULL, span_start TIMESTAMPTZ NOT NULL, span_end TIMESTAMPTZ NOT NULL, evidence VARCHAR NOT NULL,
+        state VARCHAR NOT NULL, recorded_at TIMESTAMPTZ NOT NULL)""",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (Migration(1, "first ledger", _FIRST),)
