@@ -7,9 +7,7 @@ cache folder of this project is named after the content of every source file tha
 Importing this module imports numba (about half a second): flows import modules with compiled code inside functions.
 """
 
-import hashlib
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -20,6 +18,8 @@ from typing import ParamSpec, TypeVar
 
 import numba
 
+from candlewick.sources import digest_sources, reached_sources
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -28,7 +28,6 @@ PACKAGE_FOLDER = Path(__file__).resolve().parent
 UNUSED_AFTER_S = 7 * 86_400
 _FOLDER_PREFIX = "numba-"
 _NUMBA_CONFIG = vars(numba.config)  # numba fills this module at run time, so its attributes have no declared type
-_IMPORT = re.compile(r"^\s*(?:from|import)\s+(candlewick(?:\.\w+)*)(?:\s+import\s+\(?([\w, \n]+))?", re.MULTILINE)
 
 
 def njit(function: Callable[P, R]) -> Callable[P, R]:
@@ -97,23 +96,7 @@ def source_digest(package: Path) -> str:
 
     The imports count because compiled code freezes the constants it names.
     """
-    sources = {path: path.read_text(encoding="utf-8") for path in sorted(package.rglob("*.py"))}
-    reached = {path for path, text in sources.items() if f"{package.name}.compiled" in text or path.name == "compiled.py"}
-    frontier = set(reached)
-    while frontier:
-        frontier = {found for path in frontier for found in _imported(package, sources[path]) if found in sources} - reached
-        reached |= frontier
-    digest = hashlib.sha256(b"compiled-1")
-    for path in sorted(reached):
-        digest.update(f"\0{path.relative_to(package).as_posix()}\0".encode())
-        digest.update(sources[path].encode())
-    return digest.hexdigest()
-
-
-def _imported(package: Path, text: str) -> Iterable[Path]:
-    """Files that ``text`` may mean by its imports from the package: a module, or a module named after `import`."""
-    for module, names in _IMPORT.findall(text):
-        base = package.parent.joinpath(*module.split("."))
-        yield base.with_suffix(".py")
-        for name in re.findall(r"\w+", names):
-            yield base / f"{name}.py"
+    user = f"{package.name}.{Path(__file__).stem}"
+    roots = [path for path in package.rglob("*.py") if user in path.read_text(encoding="utf-8")]
+    own = package / Path(__file__).name
+    return digest_sources(reached_sources([*roots, own], package.parent), package.parent)
