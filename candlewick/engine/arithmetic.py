@@ -1,0 +1,74 @@
+"""Exact integer arithmetic: products of two 64-bit amounts divided by a third, without losing a digit."""
+
+from candlewick.compiled import njit
+from candlewick.engine.layout import RATE
+
+_LARGEST_QUOTIENT = 9.0e18
+_LARGEST_PRODUCT = 2.0**112
+
+
+@njit
+def divide_product(a: int, b: int, divisor: int) -> tuple[int, int]:
+    """``floor(a * b / divisor)`` and the remainder, exactly, for a, b >= 0 and divisor > 0.
+
+    A float estimate of the quotient is off by at most 2**-50 of itself; the remainder to that estimate fits in 64 bits
+    even though the product does not (arithmetic wraps modulo 2**64), and corrects it. Raises OverflowError where the
+    quotient leaves 64 bits or the product 112.
+    """
+    product = float(a) * float(b)
+    estimate = product / float(divisor)
+    if estimate > _LARGEST_QUOTIENT or product > _LARGEST_PRODUCT:
+        raise OverflowError("an amount left the engine's range")
+    quotient = int(estimate)
+    remainder = a * b - quotient * divisor
+    correction = remainder // divisor
+    return quotient + correction, remainder - correction * divisor
+
+
+@njit
+def floor_product(a: int, b: int, divisor: int) -> int:
+    """``a * b / divisor`` rounded down."""
+    return divide_product(a, b, divisor)[0]
+
+
+@njit
+def ceil_product(a: int, b: int, divisor: int) -> int:
+    """``a * b / divisor`` rounded up."""
+    quotient, remainder = divide_product(a, b, divisor)
+    return quotient + (1 if remainder > 0 else 0)
+
+
+@njit
+def round_product(a: int, b: int, divisor: int) -> int:
+    """``a * b / divisor`` rounded half-even."""
+    quotient, remainder = divide_product(a, b, divisor)
+    rest = divisor - remainder
+    if remainder > rest or (remainder == rest and quotient % 2 == 1):
+        return quotient + 1
+    return quotient
+
+
+@njit
+def notional_of(quantity: int, price: int, divisor: int) -> int:
+    """Value in cash units, half-even."""
+    return round_product(quantity, price, divisor)
+
+
+@njit
+def fee_of(notional: int, rate: int, quantum: int) -> int:
+    """Fee in cash units, half-even to the quote currency's precision."""
+    return round_product(notional, rate, RATE * quantum) * quantum
+
+
+@njit
+def buy_price(reference: int, slippage_rate: int, tick: int) -> int:
+    """A taker's price: the reference plus slippage, rounded up to the tick."""
+    slipped = ceil_product(reference, RATE + slippage_rate, RATE)
+    return -(-slipped // tick) * tick
+
+
+@njit
+def sell_price(reference: int, slippage_rate: int, tick: int) -> int:
+    """A taker's price: the reference less slippage, rounded down to the tick, and one tick at the least."""
+    slipped = floor_product(reference, RATE - slippage_rate, RATE)
+    return max(slipped // tick * tick, tick)
