@@ -21,6 +21,10 @@ class UnknownStrategy(UsageError):
     """No strategy has that name or import path, or its parameters are refused."""
 
 
+class StrategyFailed(CandlewickError):
+    """A strategy's own code raised an error while it computed its signals."""
+
+
 class UnknownSymbol(UsageError):
     """The market does not trade that symbol."""
 

@@ -7,10 +7,11 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from candlewick.candles import CANDLE_SCHEMA
-from candlewick.errors import UnknownStrategy
+from candlewick.errors import CandlewickError, StrategyFailed, UnknownStrategy
 
 BUY, SELL, HOLD = "BUY", "SELL", "HOLD"
 LEGS = ("stop_loss", "take_profit_1", "take_profit_2")
+UNITS = ("", "_bps", "_atr")
 
 # What every strategy answers, after `complete_signals` has filled in the columns it left out.
 # A leg is an absolute price, or a distance from the fill price in basis points, or in multiples of ATR(14) at the decision.
@@ -18,19 +19,21 @@ SIGNAL_SCHEMA: Mapping[str, pl.DataType] = {
     "opened_at": CANDLE_SCHEMA["opened_at"],
     "action": pl.String(),
     "entry": pl.Float64(),
-    **{f"{leg}{unit}": pl.Float64() for leg in LEGS for unit in ("", "_bps", "_atr")},
+    **{f"{leg}{unit}": pl.Float64() for leg in LEGS for unit in UNITS},
     "target_weight": pl.Float64(),
     "reason": pl.String(),
 }
+_NUMBERS = tuple(name for name, kind in SIGNAL_SCHEMA.items() if kind == pl.Float64())
 
 
 class Strategy(BaseModel):
     """Base of all strategies. Subclass it, declare parameters as fields with their bounds, and write `warmup` and `signals`.
 
-    A decision at bar t may use bars 0..t only, and must not change when later bars are added (promise 5).
+    A decision at bar t may use bars 0..t only, and must not change when later bars are added (promise 5). The first line of the
+    docstring is the strategy's summary in lists; parameters are numbers, text or true/false, so that the ledger can keep them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     name: ClassVar[str] = ""
 
     @property
@@ -44,43 +47,64 @@ class Strategy(BaseModel):
 
 
 def complete_signals(strategy: Strategy, candles: pl.DataFrame) -> pl.DataFrame:
-    """The strategy's signals in SIGNAL_SCHEMA, checked. Raises UnknownStrategy naming the strategy and what is wrong."""
-    who = type(strategy).__name__
-    frame = strategy.signals(candles)
-    unknown = [column for column in frame.columns if column not in SIGNAL_SCHEMA]
-    if unknown:
-        raise UnknownStrategy(f"{who}.signals answered unknown columns {unknown}; allowed are {list(SIGNAL_SCHEMA)}")
-    if "action" not in frame.columns or frame.height != candles.height:
-        raise UnknownStrategy(f"{who}.signals must answer `action` for each of {candles.height} candles; got {frame.shape}")
-    frame = frame.with_columns(candles["opened_at"]).with_columns(
-        pl.lit(None, dtype=kind).alias(column) for column, kind in SIGNAL_SCHEMA.items() if column not in frame.columns
+    """The strategy's signals in SIGNAL_SCHEMA, one row per candle, checked; warm-up rows are HOLD and otherwise empty.
+
+    NaN means "none" on a row that does not buy. Raises UnknownStrategy naming the strategy, the column, the value and its bar
+    when the answer is not what the contract asks for, and StrategyFailed when the strategy's code itself raised an error.
+    """
+    who = f"{type(strategy).__name__}.signals"
+    answer = _answer(who, strategy, candles)
+    warm = pl.int_range(pl.len()) < strategy.warmup
+    not_buying = pl.col("action").ne_missing(pl.lit(BUY))
+    frame = answer.with_columns(
+        pl.when(warm).then(pl.lit(HOLD)).otherwise(pl.col("action")).alias("action"),
+        pl.when(~warm).then(pl.col("reason")).alias("reason"),
+        *(pl.when(~warm & ~(not_buying & pl.col(name).is_nan())).then(pl.col(name)).alias(name) for name in _NUMBERS),
     )
-    warm = pl.int_range(pl.len()) >= strategy.warmup
-    frame = frame.select(
-        [
-            pl.when(warm).then(pl.col("action")).otherwise(pl.lit(HOLD)).cast(kind).alias(column)
-            if column == "action"
-            else pl.col(column).cast(kind)
-            for column, kind in SIGNAL_SCHEMA.items()
-        ]
-    )
-    strange = frame.filter(~pl.col("action").is_in([BUY, SELL, HOLD]) | pl.col("action").is_null())
-    if strange.height:
-        raise UnknownStrategy(f"{who}.signals: action {strange['action'][0]!r} at {strange['opened_at'][0]} is none of BUY, SELL, HOLD")
-    _refuse_senseless_legs(who, frame)
+    _refuse_senseless(who, frame)
     return frame
 
 
-def _refuse_senseless_legs(who: str, frame: pl.DataFrame) -> None:
+def _answer(who: str, strategy: Strategy, candles: pl.DataFrame) -> pl.DataFrame:
+    """What the strategy answered, with the columns and types of SIGNAL_SCHEMA; refused if that cannot be."""
+    try:
+        answer = strategy.signals(candles)
+    except CandlewickError:
+        raise
+    except Exception as problem:
+        raise StrategyFailed(f"{who} failed on {candles.height} candles: {type(problem).__name__}: {problem}") from problem
+    if not isinstance(answer, pl.DataFrame):
+        raise UnknownStrategy(f"{who} must answer a polars DataFrame; it answered {type(answer).__name__}")
+    unknown = [column for column in answer.columns if column not in SIGNAL_SCHEMA]
+    if unknown:
+        raise UnknownStrategy(f"{who} answered unknown columns {unknown}; allowed are {list(SIGNAL_SCHEMA)}")
+    if "action" not in answer.columns or answer.height != candles.height:
+        raise UnknownStrategy(f"{who} must answer `action` for each of {candles.height} candles; got {answer.shape}")
+    opened_at = candles["opened_at"].cast(SIGNAL_SCHEMA["opened_at"])
+    answered = set(answer.columns)
+    missing = [pl.lit(None).alias(column) for column in SIGNAL_SCHEMA if column not in answered and column != "opened_at"]
+    try:
+        frame = answer.with_columns(missing if "opened_at" in answered else [opened_at, *missing])
+        frame = frame.select(pl.col(column).cast(kind) for column, kind in SIGNAL_SCHEMA.items())
+    except pl.exceptions.PolarsError as problem:
+        raise UnknownStrategy(f"{who} answered a column of another type than {dict(SIGNAL_SCHEMA)}: {problem}") from problem
+    if not frame["opened_at"].equals(opened_at):
+        raise UnknownStrategy(f"{who} must answer its rows in the order of the candles; its `opened_at` differs from theirs")
+    return frame
+
+
+def _refuse_senseless(who: str, frame: pl.DataFrame) -> None:
+    """All rules in one pass; the message of the first that is broken, with the first bar that breaks it."""
+    rules = {"action must be BUY, SELL or HOLD": ("action", ~pl.col("action").is_in([BUY, SELL, HOLD]).fill_null(False))}
+    for name in ("entry", *(f"{leg}{unit}" for leg in LEGS for unit in UNITS)):
+        rules[f"{name} must be a finite number above 0"] = (name, ~(pl.col(name).is_finite() & (pl.col(name) > 0)))
+    rules["target_weight must be within -1 to 1"] = ("target_weight", ~pl.col("target_weight").is_between(-1, 1))
     for leg in LEGS:
-        forms = [leg, f"{leg}_bps", f"{leg}_atr"]
-        both = frame.filter(pl.sum_horizontal([pl.col(form).is_not_null() for form in forms]) > 1)
-        if both.height:
-            raise UnknownStrategy(f"{who}.signals gives {leg} in more than one form at {both['opened_at'][0]}: choose one of {forms}")
-        for form in forms:
-            bad = frame.filter(pl.col(form).is_not_null() & ~(pl.col(form).is_finite() & (pl.col(form) > 0)))
-            if bad.height:
-                raise UnknownStrategy(f"{who}.signals: {form} is {bad[form][0]} at {bad['opened_at'][0]}; it must be above 0")
-    bad = frame.filter(pl.col("target_weight").is_not_null() & ~(pl.col("target_weight").is_between(-1, 1)))
-    if bad.height:
-        raise UnknownStrategy(f"{who}.signals: target_weight {bad['target_weight'][0]} at {bad['opened_at'][0]} is outside -1..1")
+        forms = [f"{leg}{unit}" for unit in UNITS]
+        given = pl.sum_horizontal(pl.col(form).is_not_null() for form in forms)
+        rules[f"{leg} must be given in one form, not in several of {forms}"] = (leg, given > 1)
+    broken = frame.select(rule.any().alias(text) for text, (_, rule) in rules.items()).row(0, named=True)
+    for text, (column, rule) in rules.items():
+        if broken[text]:
+            opened_at, value = frame.filter(rule).select("opened_at", column).row(0)
+            raise UnknownStrategy(f"{who}: {text}; {column} is {value!r} at {opened_at:%Y-%m-%d %H:%M} UTC")
