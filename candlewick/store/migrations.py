@@ -22,7 +22,8 @@ class Migration:
 _FIRST = (
     f"""CREATE TABLE accounts (
         account VARCHAR PRIMARY KEY, market VARCHAR NOT NULL, timeframe VARCHAR NOT NULL, symbols JSON NOT NULL,
-        quote VARCHAR NOT NULL, initial_cash {AMOUNT} NOT NULL, anchor_at TIMESTAMPTZ NOT NULL, recorded_at TIMESTAMPTZ NOT NULL)""",
+        quote VARCHAR NOT NULL, initial_cash {AMOUNT} NOT NULL, anchor_at TIMESTAMPTZ NOT NULL,
+        recorded_at TIMESTAMPTZ NOT NULL)""",
     # What the account trades by, in versions: a version acts from the first bar that opens at or after `effective_from`.
     """CREATE TABLE terms (
         account VARCHAR NOT NULL, version INTEGER NOT NULL, effective_from TIMESTAMPTZ NOT NULL,
@@ -39,16 +40,20 @@ _FIRST = (
         take_profit_2 {AMOUNT}, target_weight {AMOUNT}, reason VARCHAR, outcome VARCHAR NOT NULL, run_id VARCHAR NOT NULL)""",
     f"""CREATE TABLE orders (
         client_order_id VARCHAR PRIMARY KEY, account VARCHAR NOT NULL, symbol VARCHAR NOT NULL, signal_id VARCHAR NOT NULL,
-        sequence BIGINT NOT NULL, leg VARCHAR NOT NULL, side VARCHAR NOT NULL, kind VARCHAR NOT NULL, decided_at TIMESTAMPTZ NOT NULL,
+        sequence BIGINT NOT NULL, leg VARCHAR NOT NULL, side VARCHAR NOT NULL, kind VARCHAR NOT NULL,
+        decided_at TIMESTAMPTZ NOT NULL,
         budget {AMOUNT}, quantity {AMOUNT}, price {AMOUNT}, status VARCHAR NOT NULL, closed_at TIMESTAMPTZ,
         rule VARCHAR, rule_limit {AMOUNT}, rule_value {AMOUNT}, reason VARCHAR, run_id VARCHAR NOT NULL)""",
     f"""CREATE TABLE fills (
         fill_id VARCHAR PRIMARY KEY, account VARCHAR NOT NULL, symbol VARCHAR NOT NULL, client_order_id VARCHAR NOT NULL,
-        sequence BIGINT NOT NULL, leg VARCHAR NOT NULL, side VARCHAR NOT NULL, bar_opened_at TIMESTAMPTZ NOT NULL, phase VARCHAR NOT NULL,
+        sequence BIGINT NOT NULL, leg VARCHAR NOT NULL, side VARCHAR NOT NULL, bar_opened_at TIMESTAMPTZ NOT NULL,
+        phase VARCHAR NOT NULL,
         reference_price {AMOUNT} NOT NULL, price {AMOUNT} NOT NULL, quantity {AMOUNT} NOT NULL, notional {AMOUNT} NOT NULL,
-        fee {AMOUNT} NOT NULL, realized_pnl {AMOUNT}, reason VARCHAR NOT NULL, run_id VARCHAR NOT NULL, posted_at TIMESTAMPTZ NOT NULL)""",
+        fee {AMOUNT} NOT NULL, realized_pnl {AMOUNT}, reason VARCHAR NOT NULL, run_id VARCHAR NOT NULL,
+        posted_at TIMESTAMPTZ NOT NULL)""",
     f"""CREATE TABLE postings (
-        posting_id VARCHAR PRIMARY KEY, account VARCHAR NOT NULL, transaction_id VARCHAR NOT NULL, ledger_account VARCHAR NOT NULL,
+        posting_id VARCHAR PRIMARY KEY, account VARCHAR NOT NULL, transaction_id VARCHAR NOT NULL,
+        ledger_account VARCHAR NOT NULL,
         asset VARCHAR NOT NULL, amount {AMOUNT} NOT NULL, market_at TIMESTAMPTZ NOT NULL, run_id VARCHAR NOT NULL,
         posted_at TIMESTAMPTZ NOT NULL)""",
     f"""CREATE TABLE positions (
@@ -56,17 +61,19 @@ _FIRST = (
         cost {AMOUNT} NOT NULL, stop_loss {AMOUNT}, take_profit_1 {AMOUNT}, take_profit_2 {AMOUNT}, last_price {AMOUNT} NOT NULL,
         opened_at TIMESTAMPTZ NOT NULL, PRIMARY KEY (account, symbol))""",
     f"""CREATE TABLE equity (
-        account VARCHAR NOT NULL, at TIMESTAMPTZ NOT NULL, equity {AMOUNT} NOT NULL, cash {AMOUNT} NOT NULL,
-        position_value {AMOUNT} NOT NULL, drawdown_share {AMOUNT} NOT NULL, open_positions INTEGER NOT NULL, PRIMARY KEY (account, at))""",
+        account VARCHAR NOT NULL, "at" TIMESTAMPTZ NOT NULL, equity {AMOUNT} NOT NULL, cash {AMOUNT} NOT NULL,
+        position_value {AMOUNT} NOT NULL, drawdown_share {AMOUNT} NOT NULL, open_positions INTEGER NOT NULL,
+        PRIMARY KEY (account, "at"))""",
     """CREATE TABLE events (
-        account VARCHAR NOT NULL, sequence BIGINT NOT NULL, at TIMESTAMPTZ NOT NULL, kind VARCHAR NOT NULL, symbol VARCHAR,
+        account VARCHAR NOT NULL, sequence BIGINT NOT NULL, "at" TIMESTAMPTZ NOT NULL, kind VARCHAR NOT NULL, symbol VARCHAR,
         document JSON NOT NULL, run_id VARCHAR NOT NULL, recorded_at TIMESTAMPTZ NOT NULL, PRIMARY KEY (account, sequence))""",
     # The engine's state after the last committed cycle. `version` counts commits: a cycle that loaded another one is stale.
     """CREATE TABLE checkpoints (
         account VARCHAR PRIMARY KEY, version BIGINT NOT NULL, watermark_at TIMESTAMPTZ, seen JSON NOT NULL, state JSON NOT NULL,
         candle_digests JSON NOT NULL, run_id VARCHAR NOT NULL, recorded_at TIMESTAMPTZ NOT NULL)""",
     """CREATE TABLE quality (
-        finding_id VARCHAR PRIMARY KEY, market VARCHAR NOT NULL, symbol VARCHAR NOT NULL, timeframe VARCHAR NOT NULL, kind VARCHAR NOT NULL,
+        finding_id VARCHAR PRIMARY KEY, market VARCHAR NOT NULL, symbol VARCHAR NOT NULL, timeframe VARCHAR NOT NULL,
+        kind VARCHAR NOT NULL,
         severity VARCHAR NOT NULL, span_start TIMESTAMPTZ NOT NULL, span_end TIMESTAMPTZ NOT NULL, evidence VARCHAR NOT NULL,
         state VARCHAR NOT NULL, recorded_at TIMESTAMPTZ NOT NULL)""",
 )
