@@ -113,12 +113,14 @@ def trade_levels(view: AccountView, trades: pl.DataFrame) -> list[list[Level]]:
         opened = trade["opened_at"]
         closed = trade["closed_at"] or max(view.watermark_at or opened, opened)
         signal = signal_of.get(trade["entry_order"], "")
+        # The position knows where a stop stands now; an order still open may carry the price it was placed with.
+        source = positions.get(trade["symbol"]) if trade["closed_at"] is None else signals.get(signal)
         found = [
             Level(leg, price, max(opened, since), min(closed, max(opened, until or closed)))
             for leg, price, since, until in standing.get(signal, [])
+            if until is not None or trade["closed_at"] is not None
         ]
-        source = positions.get(trade["symbol"]) if trade["closed_at"] is None else signals.get(signal)
-        known = {level.leg for level in found}
+        known = {level.leg for level in found if source is not positions.get(trade["symbol"]) or level.leg != "stop"}
         for leg, column in _SIGNAL_COLUMNS.items():
             if source is not None and leg not in known and source[column] is not None:
                 found.append(Level(leg, source[column], opened, closed))

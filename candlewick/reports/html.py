@@ -1,0 +1,215 @@
+"""The account's report: one HTML file with everything in it, readable with no network and equal for equal input."""
+
+import json
+import os
+import re
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import cache
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+import polars as pl
+
+from candlewick import metrics
+from candlewick.errors import CandlewickError
+from candlewick.reports import sections
+from candlewick.reports.charts import chart_document
+from candlewick.reports.numbers import format_count, format_money, format_ratio, format_share, format_span, format_time
+from candlewick.reports.view import AccountView
+
+_BUTTON_SYMBOLS = 8
+_RANGES = ((7, "1 week"), (30, "1 month"), (90, "3 months"), (365, "1 year"))
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("candlewick.reports").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _header(view: AccountView, generated_at: datetime) -> str:
+    equity: Decimal = view.equity["equity"][-1] if view.equity.height else view.initial_cash
+    returned = metrics.total_return(view.equity, view.initial_cash).value
+    gained = (
+        f"{sections.signed_share(returned)} ({sections.signed_money(equity - view.initial_cash, view.quote)}) since the start"
+    )
+    below = gained if returned is not None else "no bar processed yet"
+    facts = [
+        ("Market", f"{escape(view.market)}, {escape(view.timeframe)} candles", ""),
+        ("Span (UTC)", f"{format_time(view.anchor_at)} to {format_time(view.watermark_at)}, {sections.bars_text(view)}", ""),
+        ("Started with", f"{format_money(view.initial_cash, view.quote)} {escape(view.quote)}", ""),
+        ("Report written (UTC)", format_time(generated_at), ""),
+        ("Strategy", f"<b>{escape(view.strategy)}</b>: {sections.parameters_text(view)}", "wide"),
+        (f"Symbols ({len(view.symbols)})", escape(", ".join(view.symbols)), "wide"),
+    ]
+    items = "".join(f'<div class="{kind}"><dt>{escape(name)}</dt><dd>{value}</dd></div>' for name, value, kind in facts)
+    return (
+        f'<header class="top"><div><p class="kicker">Candlewick paper account</p><h1>{escape(view.account)}</h1></div>'
+        f'<div class="equity"><span class="kicker">Equity</span><strong>{format_money(equity, view.quote)} '
+        f"<small>{escape(view.quote)}</small></strong>{below}</div></header>"
+        f'<dl class="facts">{items}</dl>'
+    )
+
+
+def _figures(view: AccountView, trades: pl.DataFrame) -> str:
+    equity, quote = view.equity, view.quote
+    closed = trades.filter(pl.col("closed_at").is_not_null())
+    cash: Decimal = equity["cash"][-1] if equity.height else view.initial_cash
+    invested = equity["position_value"][-1] / equity["equity"][-1] if equity.height and equity["equity"][-1] else Decimal(0)
+    drawdown = metrics.max_drawdown(equity, view.initial_cash)
+    now = metrics.current_drawdown_share(equity, view.initial_cash)
+    wins = metrics.win_rate(closed)
+    won = int((closed["pnl"] > 0).sum())
+    factor, mean, average = metrics.profit_factor(closed), metrics.expectancy(closed), metrics.average_trade(closed)
+    held = closed["holding_time"].mean()
+    exposure = metrics.exposure(equity)
+    yearly, volatility = metrics.annualised_return(equity, view.initial_cash), metrics.annualised_volatility(equity)
+    sharpe, market = metrics.sharpe_ratio(equity), metrics.held_return(view.candles.values())
+    fills = format_count(view.fills.height, "fill")
+    items = [
+        sections.figure("Cash", format_money(cash, quote), f"{escape(quote)}, not invested"),
+        sections.figure("Invested", format_share(invested), "of equity is in open positions"),
+        sections.figure("Max drawdown", format_share(drawdown.share), sections.drawdown_story(drawdown)),
+        sections.figure("Drawdown now", format_share(now), "below the highest equity so far"),
+        sections.measured(
+            "Win rate", wins, format_share(wins.value), f"{won:,} of {format_count(closed.height, 'closed trade')}"
+        ),
+        sections.measured("Profit factor", factor, format_ratio(factor.value), "gains over losses, after fees"),
+        sections.measured("Expectancy", mean, sections.signed_money(mean.value, quote), f"{escape(quote)} a closed trade"),
+        sections.measured(
+            "Average trade",
+            average,
+            sections.signed_share(average.value),
+            f"held {format_span(held)} on average" if isinstance(held, timedelta) else "",
+        ),
+        sections.figure("Fees paid", format_money(metrics.fees_paid(view.fills), quote), f"{escape(quote)}, {fills}"),
+        sections.measured("Exposure", exposure, format_share(exposure.value), "of bars with a position open"),
+        sections.measured("Return a year", yearly, sections.signed_share(yearly.value), "compounded from this span"),
+        sections.measured("Volatility a year", volatility, format_share(volatility.value), "of daily returns"),
+        sections.measured(
+            "Sharpe ratio", sharpe, sections.minus(format_ratio(sharpe.value)), "daily returns, annualised, risk-free 0"
+        ),
+        sections.measured(
+            "Holding instead", market, sections.signed_share(market.value), "all symbols in equal shares, no costs"
+        ),
+    ]
+    return f'<section class="figures whole" aria-label="Headline figures">{"".join(items)}</section>'
+
+
+_LEGEND = (
+    ("entry", '<path d="M9 1l5 9H4z" fill="var(--entry)"/>'),
+    ("target", '<path d="M9 1l5 5-5 5-5-5z" fill="var(--target)"/>'),
+    ("stop", '<path d="M5 2l8 8M13 2l-8 8" stroke="var(--stop)" stroke-width="2.4" stroke-linecap="round"/>'),
+    ("other exit", '<path d="M9 11l5-9H4z" fill="var(--stop)"/>'),
+    ("entry price", '<path d="M0 6h18" stroke="var(--entry)" stroke-width="1.5"/>'),
+    ("stop price", '<path d="M0 6h18" stroke="var(--stop)" stroke-width="1.5" stroke-dasharray="5 3"/>'),
+    ("target price", '<path d="M0 6h18" stroke="var(--target)" stroke-width="1.5" stroke-dasharray="1.5 2.5"/>'),
+)
+
+
+def _picker(view: AccountView) -> str:
+    """Buttons while the symbols fit beside each other, a list beyond."""
+    if len(view.symbols) > _BUTTON_SYMBOLS:
+        options = "".join(f'<option value="{place}">{escape(symbol)}</option>' for place, symbol in enumerate(view.symbols))
+        return f'<select aria-label="Symbol">{options}</select>'
+    return "".join(
+        f'<button type="button" value="{place}" aria-pressed="false">{escape(symbol)}</button>'
+        for place, symbol in enumerate(view.symbols)
+    )
+
+
+def _charts(view: AccountView) -> str:
+    span: timedelta = view.watermark_at - view.anchor_at if view.watermark_at is not None else timedelta(0)
+    ranges = "".join(
+        f'<button type="button" value="{days}">{name}</button>' for days, name in _RANGES if timedelta(days=days) < span
+    )
+    signs = (("in", "Zoom in", "+"), ("out", "Zoom out", "−"))
+    zoom = "".join(f'<button type="button" value="{value}" aria-label="{name}">{sign}</button>' for value, name, sign in signs)
+    canvas = 'class="chart" tabindex="0" role="img"'
+    legend = "".join(f'<span><svg viewBox="0 0 18 12" aria-hidden="true">{shape}</svg>{name}</span>' for name, shape in _LEGEND)
+    hint = "Drag to move, Ctrl + wheel or pinch to zoom, double-click for everything; arrow keys, + and − work too."
+    return f"""<section class="whole"><header><h2>Equity and drawdown</h2></header>
+<div class="readout" id="equity-readout" style="min-height:1.5em"></div>
+<canvas id="equity-chart" {canvas} aria-label="Equity curve with the drawdown below it"></canvas></section>
+<section class="whole" id="candles"><header><h2>Candles and trades</h2>
+<div class="bar" id="symbol-picker">{_picker(view)}</div>
+<div class="bar screen" id="range-picker">{ranges}<button type="button" value="all">All</button>{zoom}</div></header>
+<div class="readout" id="candle-readout"></div>
+<canvas id="candle-chart" {canvas} aria-label="Candles with entries, exits, stops and targets"></canvas>
+<div class="legend">{legend}</div>
+<p class="note"><span class="screen">{hint} Times are UTC. </span><span id="merged-note"></span></p>
+<noscript><p class="note">The charts need JavaScript; all figures and trades are in the tables below.</p></noscript></section>"""
+
+
+def _script_data(view: AccountView, trades: pl.DataFrame) -> str:
+    """The charts' document as JSON that cannot end the script element it stands in."""
+    text = json.dumps(chart_document(view, trades), separators=(",", ":"), ensure_ascii=True)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def render_report(view: AccountView, generated_at: datetime) -> str:
+    """The report as HTML. ``generated_at`` is the only time in it that does not come from the account's rows."""
+    trades = metrics.pair_trades(view.fills)
+    policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+    parts = [
+        _header(view, generated_at),
+        sections.callout(view),
+        _figures(view, trades),
+        _charts(view),
+        sections.positions_section(view),
+        sections.trades_section(view, trades),
+        sections.refusals_section(view),
+        sections.signals_section(view),
+        sections.runs_section(view),
+        sections.candles_section(view),
+    ]
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<title>{escape(view.account)}: Candlewick report</title>
+<style>
+{_asset("report.css")}</style>
+</head>
+<body>
+<main>
+{chr(10).join(part for part in parts if part)}
+<footer>Amounts in {escape(view.quote)}, times in UTC. Paper trading: no order left this machine.</footer>
+</main>
+<script type="application/json" id="report-data">{_script_data(view, trades)}</script>
+<script>
+{_asset("report.js")}</script>
+</body>
+</html>
+"""
+
+
+def report_name(account: str) -> str:
+    """File name of an account's report; characters that a file name may not hold become underscores."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", account).lstrip(".") + ".html"
+
+
+def write_report(view: AccountView, directory: Path, generated_at: datetime) -> Path:
+    """Write ``<account>.html`` under a temporary name and rename it, so that a reader never sees half a report.
+
+    Raises CandlewickError when the folder cannot be written or is full; the report that was there before stays.
+    """
+    path = directory / report_name(view.account)
+    temporary = directory / f".{path.name}.{os.getpid()}.tmp"
+    text = render_report(view, generated_at)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        what = error.strerror or str(error)
+        raise CandlewickError(
+            f"report {path} cannot be written ({what}): free or unlock the folder and run again; the ledger is unharmed"
+        ) from error
+    return path
