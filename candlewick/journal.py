@@ -4,7 +4,7 @@ Bookkeeping columns (`run_id`, `posted_at`, `recorded_at`) are not part of it: t
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
 
@@ -79,34 +79,39 @@ class _Event:
     outcome: Outcome
 
 
-def write_journal(
-    account: str,
-    strategy: str,
-    terms: Terms,
-    events: Records,
-    equity: Records,
-    state: EngineState,
-    signals: Mapping[str, pl.DataFrame],
-    open_orders: pl.DataFrame,
-) -> Journal:
-    """Rows for what happened. ``open_orders``: the ledger's order rows that were open before, which events may now close.
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What the engine did under one version of the terms; ``signals`` are the completed frames by symbol of that version."""
 
-    ``signals`` are the completed signal frames by symbol, from which the rows of acted-on signals are taken.
+    strategy: str
+    terms: Terms
+    signals: Mapping[str, pl.DataFrame]
+    events: Records
+    equity: Records
+
+
+def write_journal(account: str, segments: Sequence[Segment], state: EngineState, open_orders: pl.DataFrame) -> Journal:
+    """Rows for what happened. ``segments`` in their order in time, ``state`` the state after the last.
+
+    ``open_orders``: the ledger's order rows that were open before, which events may now close.
     """
-    writer = _Writer(account, strategy, terms, {str(row["client_order_id"]): row for row in open_orders.iter_rows(named=True)})
-    decided = _decided_signals(events, signals, terms)
-    for event in _decoded(events, terms):
-        _HANDLERS[event.kind](writer, event)
-        writer.events.append(_event_row(writer, event))
-        if event.kind is Kind.SIGNAL:
-            writer.signals.append(_signal_row(writer, event, decided))
+    orders = {str(row["client_order_id"]): row for row in open_orders.iter_rows(named=True)}
+    writer = _Writer(account, segments[0].strategy, segments[0].terms, orders)
+    for segment in segments:
+        writer.strategy, writer.terms = segment.strategy, segment.terms
+        decided = _decided_signals(segment)
+        for event in _decoded(segment.events, segment.terms):
+            _HANDLERS[event.kind](writer, event)
+            writer.events.append(_event_row(writer, event))
+            if event.kind is Kind.SIGNAL:
+                writer.signals.append(_signal_row(writer, event, decided))
     return Journal(
         signals=frame(writer.signals, SIGNAL_ROW),
         orders=frame([writer.orders[key] for key in writer.touched], ORDER_ROW),
         fills=frame(writer.fills, FILL_ROW),
         postings=frame(writer.postings, POSTING_ROW),
-        positions=_position_rows(account, terms, state),
-        equity=_equity_rows(account, equity),
+        positions=_position_rows(account, segments[-1].terms, state),
+        equity=_equity_rows(account, np.concatenate([segment.equity for segment in segments])),
         events=frame(writer.events, EVENT_ROW),
     )
 
@@ -115,23 +120,39 @@ def opening_postings(account: str, quote: str, cash: Decimal, anchor_ms: int) ->
     """The deposit that an account starts with: one balanced transaction."""
     transaction = f"{account}-deposit"
     legs = (("assets:cash", cash), ("equity:deposits", -cash))
-    return frame([_posting(account, transaction, n, name, quote, amount, anchor_ms) for n, (name, amount) in enumerate(legs, 1)], POSTING_ROW)
+    rows = [_posting(account, transaction, n, name, quote, amount, anchor_ms) for n, (name, amount) in enumerate(legs, 1)]
+    return frame(rows, POSTING_ROW)
 
 
 def _decoded(events: Records, terms: Terms) -> Iterable[_Event]:
     grids = [(i.symbol, i.base, price_decimals(i), quantity_decimals(i)) for i in terms.instruments]
     for values in events.tolist():
         raw = dict(zip(_EVENT_FIELDS, values, strict=True))
-        symbol, base, prices, quantities = grids[raw["symbol"]] if raw["symbol"] >= 0 else (None, "", CASH_DECIMALS, CASH_DECIMALS)
+        whole_account = (None, "", CASH_DECIMALS, CASH_DECIMALS)
+        symbol, base, prices, quantities = grids[raw["symbol"]] if raw["symbol"] >= 0 else whole_account
         rule = Rule(raw["rule"])
         unit = 0 if rule in _COUNTS else prices if rule in _PRICES else quantities if rule is Rule.MIN_QUANTITY else CASH_DECIMALS
         yield _Event(
-            raw["sequence"], Kind(raw["kind"]), raw["at"], symbol, base, Leg(raw["leg"]), raw["decided_at"], Phase(raw["phase"]),
-            from_units(raw["price"], prices), from_units(raw["reference_price"], prices), from_units(raw["quantity"], quantities),
-            from_units(raw["notional"], CASH_DECIMALS), from_units(raw["fee"], CASH_DECIMALS), from_units(raw["realized"], CASH_DECIMALS),
-            from_units(raw["budget"], CASH_DECIMALS), rule, from_units(raw["rule_limit"], unit), from_units(raw["rule_value"], unit),
-            Outcome(raw["outcome"]),
-        )  # fmt: skip
+            sequence=raw["sequence"],
+            kind=Kind(raw["kind"]),
+            at=raw["at"],
+            symbol=symbol,
+            base=base,
+            leg=Leg(raw["leg"]),
+            decided_at=raw["decided_at"],
+            phase=Phase(raw["phase"]),
+            price=from_units(raw["price"], prices),
+            reference_price=from_units(raw["reference_price"], prices),
+            quantity=from_units(raw["quantity"], quantities),
+            notional=from_units(raw["notional"], CASH_DECIMALS),
+            fee=from_units(raw["fee"], CASH_DECIMALS),
+            realized=from_units(raw["realized"], CASH_DECIMALS),
+            budget=from_units(raw["budget"], CASH_DECIMALS),
+            rule=rule,
+            rule_limit=from_units(raw["rule_limit"], unit),
+            rule_value=from_units(raw["rule_value"], unit),
+            outcome=Outcome(raw["outcome"]),
+        )
 
 
 def _order_id(writer: _Writer, event: _Event) -> str:
@@ -161,6 +182,10 @@ def _order(writer: _Writer, event: _Event) -> dict[str, Value]:
     return writer.orders[key]
 
 
+def _quote(writer: _Writer) -> str:
+    return writer.terms.instruments[0].quote
+
+
 def _write_order(writer: _Writer, event: _Event) -> None:
     _order(writer, event)
 
@@ -173,7 +198,7 @@ def _write_refusal(writer: _Writer, event: _Event) -> None:
         rule=event.rule.name.lower(),
         rule_limit=event.rule_limit,
         rule_value=event.rule_value,
-        reason=_REFUSALS[event.rule].format(symbol=event.symbol, limit=limit, value=value, quote=writer.terms.instruments[0].quote),
+        reason=_REFUSALS[event.rule].format(symbol=event.symbol, limit=limit, value=value, quote=_quote(writer)),
     )
 
 
@@ -213,7 +238,7 @@ def _write_fill(writer: _Writer, event: _Event) -> None:
             "reason": reason,
         }
     )
-    quote = writer.terms.instruments[0].quote
+    quote = _quote(writer)
     sign = 1 if buying else -1
     legs = (
         ("assets:position", event.base, sign * event.quantity),
@@ -291,16 +316,14 @@ def _event_row(writer: _Writer, event: _Event) -> dict[str, Value]:
     }
 
 
-def _decided_signals(
-    events: Records, signals: Mapping[str, pl.DataFrame], terms: Terms
-) -> dict[tuple[str, int], dict[str, float | str | None]]:
+def _decided_signals(segment: Segment) -> dict[tuple[str, int], dict[str, float | str | None]]:
     """The strategy's own rows of those bars whose signal the engine acted on, by (symbol, decided at)."""
-    length_ms = timeframe_ms(terms.timeframe)
-    acted = events[events["kind"] == int(Kind.SIGNAL)]
+    length_ms = timeframe_ms(segment.terms.timeframe)
+    acted = segment.events[segment.events["kind"] == int(Kind.SIGNAL)]
     found: dict[tuple[str, int], dict[str, float | str | None]] = {}
-    for number, symbol in enumerate(terms.symbols):
+    for number, symbol in enumerate(segment.terms.symbols):
         opened = acted["at"][acted["symbol"] == number] - length_ms
-        rows = signals[symbol].filter(pl.col("opened_at").dt.epoch("ms").is_in(pl.Series(opened).implode()))
+        rows = segment.signals[symbol].filter(pl.col("opened_at").dt.epoch("ms").is_in(pl.Series(opened).implode()))
         times = rows["opened_at"].dt.epoch("ms").to_list()
         found |= {(symbol, time + length_ms): row for time, row in zip(times, rows.iter_rows(named=True), strict=True)}
     return found
@@ -327,7 +350,9 @@ def _signal_row(
 
 def _to_amount(value: float | str | None) -> Decimal | None:
     """A strategy's float as a decimal of 8 places, which is what the engine reads of it."""
-    return None if value is None else from_units(to_units(Decimal(repr(float(value))), CASH_DECIMALS, ROUND_HALF_EVEN), CASH_DECIMALS)
+    if value is None:
+        return None
+    return from_units(to_units(Decimal(repr(float(value))), CASH_DECIMALS, ROUND_HALF_EVEN), CASH_DECIMALS)
 
 
 def _posting(account: str, transaction: str, number: int, name: str, asset: str, amount: Decimal, at: int) -> dict[str, Value]:
@@ -348,7 +373,8 @@ def _position_rows(account: str, terms: Terms, state: EngineState) -> pl.DataFra
         if position["quantity"] == 0:
             continue
         prices, quantities = price_decimals(instrument), quantity_decimals(instrument)
-        level = {name: from_units(int(position[name]), prices) for name in ("entry_price", "last_price", "stop", "target_1", "target_2")}
+        names = ("entry_price", "last_price", "stop", "target_1", "target_2")
+        level = {name: from_units(int(position[name]), prices) for name in names}
         rows.append(
             {
                 "account": account,
@@ -377,4 +403,3 @@ def _equity_rows(account: str, equity: Records) -> pl.DataFrame:
             "open_positions": equity["open_positions"].astype(np.int32),
         }
     )
-

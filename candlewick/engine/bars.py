@@ -53,23 +53,23 @@ def build_input(
     """Rows with ``after_ms < opened_at <= until_ms`` of validated candles and completed signals (same rows each)."""
     times = {symbol: opened_at_ms(candles[symbol]) for symbol in terms.symbols}
     spans = {symbol: _span(times[symbol], after_ms, until_ms) for symbol in terms.symbols}
-    grid = np.unique(np.concatenate([times[symbol][spans[symbol]] for symbol in terms.symbols]))
+    grid = np.unique(np.concatenate([times[symbol][slice(*spans[symbol])] for symbol in terms.symbols]))
     shape = (len(grid), len(terms.symbols))
     prices = np.zeros((4, *shape), dtype=np.int64)
     actions, weights = np.zeros(shape, dtype=np.int8), np.full(shape, NEVER, dtype=np.int64)
     forms, levels = np.zeros((*shape, 3), dtype=np.int8), np.zeros((*shape, 3), dtype=np.int64)
     for column, instrument in enumerate(terms.instruments):
         symbol, decimals = instrument.symbol, price_decimals(instrument)
-        span = spans[symbol]
-        rows = np.searchsorted(grid, times[symbol][span])
-        bars = candles[symbol][span]
+        first, last = spans[symbol]
+        rows = np.searchsorted(grid, times[symbol][first:last])
+        bars = candles[symbol][first:last]
         for field, name in enumerate(PRICE_COLUMNS):
             prices[field, rows, column] = price_units(bars[name].to_numpy(), decimals, symbol)
-        decided = signals[symbol][span]
+        decided = signals[symbol][first:last]
         actions[rows, column] = _actions(decided)
         weights[rows, column] = _weights(decided)
         for leg, name in enumerate(LEGS):
-            forms[rows, column, leg], levels[rows, column, leg] = _legs(candles[symbol], decided, name, span, decimals, symbol)
+            forms[rows, column, leg], levels[rows, column, leg] = _legs(candles[symbol], decided, name, first, decimals, symbol)
     return EngineInput(grid, prices, actions, weights, forms, levels)
 
 
@@ -94,14 +94,17 @@ def price_units(prices: Floats, decimals: int, symbol: str) -> Integers:
     return np.rint(scaled).astype(np.int64)
 
 
-def _span(times: Integers, after_ms: int | None, until_ms: int) -> slice:
+def _span(times: Integers, after_ms: int | None, until_ms: int) -> tuple[int, int]:
+    """First row, and the row after the last, of those with ``after_ms < opened_at <= until_ms``."""
     first = 0 if after_ms is None else int(np.searchsorted(times, after_ms, side="right"))
-    return slice(first, int(np.searchsorted(times, until_ms, side="right")))
+    return first, max(first, int(np.searchsorted(times, until_ms, side="right")))
 
 
 def _actions(decided: pl.DataFrame) -> Bytes:
-    action = decided["action"].to_numpy()
-    return np.where(action == BUY, Action.BUY, np.where(action == SELL, Action.SELL, Action.HOLD)).astype(np.int8)
+    action = decided["action"]
+    return (
+        (action == BUY).to_numpy().astype(np.int8) * Action.BUY + (action == SELL).to_numpy().astype(np.int8) * Action.SELL
+    ).astype(np.int8)
 
 
 def _weights(decided: pl.DataFrame) -> Integers:
@@ -111,7 +114,7 @@ def _weights(decided: pl.DataFrame) -> Integers:
 
 
 def _legs(
-    candles: pl.DataFrame, decided: pl.DataFrame, leg: str, span: slice, decimals: int, symbol: str
+    candles: pl.DataFrame, decided: pl.DataFrame, leg: str, first: int, decimals: int, symbol: str
 ) -> tuple[Bytes, Integers]:
     """Form and level of one leg per row. ATR multiples become a distance in quote currency with the ATR at the decision."""
     form = np.full(decided.height, Form.NONE, dtype=np.int8)
@@ -126,8 +129,8 @@ def _legs(
         known = ~np.isnan(bps)
         form[known], level[known] = Form.RATE, np.rint(bps[known] * (RATE / 10_000)).astype(np.int64)
     if not np.isnan(multiple).all():
-        columns = (candles[name].to_numpy() for name in ("high", "low", "close"))
-        distance = multiple * atr(*columns, ATR_PERIOD)[span]
+        high, low, close = (candles[name].to_numpy() for name in ("high", "low", "close"))
+        distance = multiple * atr(high, low, close, ATR_PERIOD)[first : first + decided.height]
         known = ~np.isnan(distance)
         form[known], level[known] = Form.DISTANCE, price_units(distance[known], decimals, symbol)
     return form, level

@@ -9,7 +9,7 @@ _DAY_MS = 86_400_000
 
 
 @njit
-def mark_to_market(account, positions, instruments, rules, closes, at, events, count, equity_row):  # type: ignore[no-untyped-def]
+def mark_to_market(account, positions, instruments, rules, closes, at, events, count, equity_row):
     """Value the account at the closes (a symbol without a bar keeps its last), and hit or lift the limits that depend on it.
 
     A bar belongs to the UTC day in which it opens. Returns the event count.
@@ -53,7 +53,7 @@ def mark_to_market(account, positions, instruments, rules, closes, at, events, c
 
 
 @njit
-def decide(account, positions, instruments, rules, actions, weights, forms, levels, at, events, count):  # type: ignore[no-untyped-def]
+def decide(account, positions, instruments, rules, actions, weights, forms, levels, at, events, count):
     """Turn the signals of bar ``at`` into orders for the next open: exits first, then entries, in the account's order.
 
     ``actions`` int8 (symbols,); ``weights`` int64 (symbols,), shares in RATE units, NEVER for an equal share;
@@ -72,14 +72,14 @@ def decide(account, positions, instruments, rules, actions, weights, forms, leve
 
 
 @njit
-def _signal(account, events, count, symbol, closed_at, outcome):  # type: ignore[no-untyped-def]
+def _signal(account, events, count, symbol, closed_at, outcome):
     event = record(account, events, count, Kind.SIGNAL, symbol, closed_at, Leg.NONE, closed_at)
     event.outcome = outcome
     return count + 1
 
 
 @njit
-def _decide_exit(account, position, closed_at, events, count, symbol):  # type: ignore[no-untyped-def]
+def _decide_exit(account, position, closed_at, events, count, symbol):
     if position.pending == Pending.ENTRY:
         decided_at = position.pending_decided_at
         clear_pending(position)
@@ -99,7 +99,7 @@ def _decide_exit(account, position, closed_at, events, count, symbol):  # type: 
 
 
 @njit
-def _decide_entry(account, positions, instruments, rules, weight, form, level, at, events, count, symbol):  # type: ignore[no-untyped-def]
+def _decide_entry(account, positions, instruments, rules, weight, form, level, at, events, count, symbol):
     position = positions[symbol]
     closed_at = at + rules.timeframe_ms
     if position.quantity > 0:
@@ -127,7 +127,7 @@ def _decide_entry(account, positions, instruments, rules, weight, form, level, a
 
 
 @njit
-def _risk_rule(account, positions, rules, position, at):  # type: ignore[no-untyped-def]
+def _risk_rule(account, positions, rules, position, at):
     """The first risk rule that forbids an entry decided at the close of bar ``at``, with limit and value."""
     if account.halted == 1:
         lost = account.peak_equity - account.equity
@@ -149,7 +149,7 @@ def _risk_rule(account, positions, rules, position, at):  # type: ignore[no-unty
 
 
 @njit
-def _cash_rule(instrument, wanted, free):  # type: ignore[no-untyped-def]
+def _cash_rule(instrument, wanted, free):
     needed = max(instrument.min_notional, 1)
     if wanted < needed:
         return Rule.MIN_NOTIONAL, needed, wanted
@@ -159,7 +159,7 @@ def _cash_rule(instrument, wanted, free):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _wanted_budget(account, rules, weight):  # type: ignore[no-untyped-def]
+def _wanted_budget(account, rules, weight):
     """Capital times |target weight| (an equal share without one), capped by the maximum position size."""
     capital = rules.initial_cash if rules.capital_initial == 1 else max(account.equity, 0)
     cap = floor_product(capital, rules.max_position_share, RATE)
@@ -168,7 +168,7 @@ def _wanted_budget(account, rules, weight):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _free_cash(account, positions, instruments, rules):  # type: ignore[no-untyped-def]
+def _free_cash(account, positions, instruments, rules):
     """Cash that no pending entry has been promised, with what pending exits would bring at the last close."""
     free = account.cash
     for symbol in range(positions.shape[0]):

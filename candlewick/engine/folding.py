@@ -4,14 +4,31 @@ from candlewick.compiled import njit
 from candlewick.engine.deciding import decide, mark_to_market
 from candlewick.engine.matching import intrabar_phase, open_phase
 
-# The most events that one symbol can cause in one bar: exit and three cancels, entry with three orders, stop with cancels, a moved
-# stop, signal, order, refusal; and two of the account's. With room to spare.
+# The most events that one symbol can cause in one bar: exit and three cancels, entry with three orders, stop with cancels, a
+# moved stop, signal, order, refusal; and two of the account's. With room to spare.
 EVENTS_PER_SYMBOL = 24
 EVENTS_PER_ACCOUNT = 8
 
 
 @njit
-def step(account, positions, instruments, rules, at, opens, highs, lows, closes, actions, weights, forms, levels, events, count, equity_row):  # type: ignore[no-untyped-def]
+def step(
+    account,
+    positions,
+    instruments,
+    rules,
+    at,
+    opens,
+    highs,
+    lows,
+    closes,
+    actions,
+    weights,
+    forms,
+    levels,
+    events,
+    count,
+    equity_row,
+):
     """One bar of all symbols, open time ``at``: open, inside, close, decisions. Prices int64 (symbols,), 0 for no bar."""
     count = open_phase(account, positions, instruments, rules, opens, at, events, count)
     count = intrabar_phase(account, positions, instruments, rules, highs, lows, at, events, count)
@@ -22,7 +39,7 @@ def step(account, positions, instruments, rules, at, opens, highs, lows, closes,
 
 
 @njit
-def fold(account, positions, instruments, rules, times, prices, actions, weights, forms, levels, first, events, equity):  # type: ignore[no-untyped-def]
+def fold(account, positions, instruments, rules, times, prices, actions, weights, forms, levels, first, events, equity):
     """Steps from row ``first`` until the rows or the event buffer end. ``prices`` int64 (4, rows, symbols): open, high, low, close.
 
     Returns (next row, number of events). The state arrays are changed in place.
@@ -40,6 +57,6 @@ def fold(account, positions, instruments, rules, times, prices, actions, weights
 
 
 @njit
-def fold_open(account, positions, instruments, rules, at, opens, events):  # type: ignore[no-untyped-def]
+def fold_open(account, positions, instruments, rules, at, opens, events):
     """Only the open phase of a bar that is still forming. Returns the number of events."""
     return open_phase(account[0], positions, instruments, rules[0], opens, at, events, 0)

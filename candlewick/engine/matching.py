@@ -16,7 +16,7 @@ from candlewick.engine.posting import clear_pending, close_out, post_buy, record
 
 
 @njit
-def open_phase(account, positions, instruments, rules, opens, at, events, count):  # type: ignore[no-untyped-def]
+def open_phase(account, positions, instruments, rules, opens, at, events, count):
     """Everything that happens at the open of bar ``at``. ``opens``: int64 (symbols,), 0 for no bar. Returns the event count.
 
     Done once a bar: a paper account may have done it when the bar was still forming.
@@ -25,7 +25,9 @@ def open_phase(account, positions, instruments, rules, opens, at, events, count)
         return count
     for symbol in range(positions.shape[0]):
         if opens[symbol] > 0 and positions[symbol].quantity > 0:
-            count = _exits_at_open(account, positions[symbol], instruments[symbol], rules, opens[symbol], at, events, count, symbol)
+            count = _exits_at_open(
+                account, positions[symbol], instruments[symbol], rules, opens[symbol], at, events, count, symbol
+            )
     for symbol in range(positions.shape[0]):
         if opens[symbol] > 0 and positions[symbol].pending == Pending.ENTRY:
             count = _enter(account, positions[symbol], instruments[symbol], rules, opens[symbol], at, events, count, symbol)
@@ -34,13 +36,13 @@ def open_phase(account, positions, instruments, rules, opens, at, events, count)
 
 
 @njit
-def intrabar_phase(account, positions, instruments, rules, highs, lows, at, events, count):  # type: ignore[no-untyped-def]
+def intrabar_phase(account, positions, instruments, rules, highs, lows, at, events, count):
     """Stops and targets between the open and the close of bar ``at``, the worst case first. Returns the event count."""
     for symbol in range(positions.shape[0]):
         position = positions[symbol]
         if highs[symbol] == 0 or position.quantity == 0:
             continue
-        if 0 < position.stop and lows[symbol] <= position.stop:
+        if position.stop > 0 and lows[symbol] <= position.stop:
             count = _stop_out(
                 account, position, instruments[symbol], rules, position.stop, Phase.INTRABAR, at, events, count, symbol
             )
@@ -50,7 +52,7 @@ def intrabar_phase(account, positions, instruments, rules, highs, lows, at, even
 
 
 @njit
-def _exits_at_open(account, position, instrument, rules, opened, at, events, count, symbol):  # type: ignore[no-untyped-def]
+def _exits_at_open(account, position, instrument, rules, opened, at, events, count, symbol):
     if position.pending == Pending.EXIT:
         price = sell_price(opened, rules.slippage_rate, instrument.tick)
         decided_at = position.pending_decided_at
@@ -60,13 +62,13 @@ def _exits_at_open(account, position, instrument, rules, opened, at, events, cou
             position.quantity, price, opened, instrument.taker_rate,
         )  # fmt: skip
         return close_out(account, position, events, count, symbol, at) if filled else count
-    if 0 < position.stop and opened <= position.stop:
+    if position.stop > 0 and opened <= position.stop:
         return _stop_out(account, position, instrument, rules, opened, Phase.OPEN, at, events, count, symbol)
     return _take_targets(account, position, instrument, rules, opened, opened, at, events, count, symbol)
 
 
 @njit
-def _stop_out(account, position, instrument, rules, reference, phase, at, events, count, symbol):  # type: ignore[no-untyped-def]
+def _stop_out(account, position, instrument, rules, reference, phase, at, events, count, symbol):
     """All of the position leaves at the reference (the stop, or the open beyond it) less slippage."""
     price = sell_price(reference, rules.slippage_rate, instrument.tick)
     filled, count = sell(
@@ -81,7 +83,7 @@ def _stop_out(account, position, instrument, rules, reference, phase, at, events
 
 
 @njit
-def _take_targets(account, position, instrument, rules, reached, opened, at, events, count, symbol):  # type: ignore[no-untyped-def]
+def _take_targets(account, position, instrument, rules, reached, opened, at, events, count, symbol):
     """Sell at the targets up to the price ``reached``; at the open (``opened`` > 0) they fill at the open, else at their price."""
     phase = Phase.OPEN if opened > 0 else Phase.INTRABAR
     if 0 < position.target_1 <= reached:
@@ -109,7 +111,7 @@ def _take_targets(account, position, instrument, rules, reached, opened, at, eve
 
 
 @njit
-def _first_part(position, instrument, rules, price):  # type: ignore[no-untyped-def]
+def _first_part(position, instrument, rules, price):
     """What leaves at the first target: its share, or all when there is no second target or a part is too small to trade."""
     if position.target_2 == 0:
         return position.quantity
@@ -123,7 +125,7 @@ def _first_part(position, instrument, rules, price):  # type: ignore[no-untyped-
 
 
 @njit
-def _move_stop_to_entry(account, position, at, events, count, symbol):  # type: ignore[no-untyped-def]
+def _move_stop_to_entry(account, position, at, events, count, symbol):
     if position.stop == 0:
         return count
     event = record(account, events, count, Kind.STOP_MOVED, symbol, at, Leg.STOP, position.decided_at)
@@ -134,7 +136,7 @@ def _move_stop_to_entry(account, position, at, events, count, symbol):  # type: 
 
 
 @njit
-def _enter(account, position, instrument, rules, opened, at, events, count, symbol):  # type: ignore[no-untyped-def]
+def _enter(account, position, instrument, rules, opened, at, events, count, symbol):
     """Fill a pending entry at the open, or refuse it; its stop and targets are live from this bar on."""
     price = buy_price(opened, rules.slippage_rate, instrument.tick)
     stop, target_1, target_2 = _protection(position, instrument, price)
@@ -170,7 +172,7 @@ def _enter(account, position, instrument, rules, opened, at, events, count, symb
 
 
 @njit
-def _entry_rule(instrument, price, quantity, notional, stop, target_1, target_2):  # type: ignore[no-untyped-def]
+def _entry_rule(instrument, price, quantity, notional, stop, target_1, target_2):
     """The rule that refuses an entry at this price, with limit and value; Rule.NONE when nothing does.
 
     A stop above the fill, or a target below it, means that the reason for the trade is gone: entering would only buy costs.
@@ -188,7 +190,7 @@ def _entry_rule(instrument, price, quantity, notional, stop, target_1, target_2)
 
 
 @njit
-def _affordable(budget, price, instrument):  # type: ignore[no-untyped-def]
+def _affordable(budget, price, instrument):
     """The largest quantity, in steps, whose notional and fee the budget covers."""
     if budget <= 0:
         return 0
@@ -203,13 +205,13 @@ def _affordable(budget, price, instrument):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _cost(quantity, price, instrument):  # type: ignore[no-untyped-def]
+def _cost(quantity, price, instrument):
     notional = notional_of(quantity, price, instrument.notional_divisor)
     return notional + fee_of(notional, instrument.taker_rate, instrument.fee_quantum)
 
 
 @njit
-def _protection(position, instrument, price):  # type: ignore[no-untyped-def]
+def _protection(position, instrument, price):
     """Stop and targets of an entry filled at ``price``, on the tick: the stop rounded down, targets rounded up."""
     tick = instrument.tick
     stop = _level(position.pending_stop_form, position.pending_stop, price, -1) // tick * tick
@@ -221,7 +223,7 @@ def _protection(position, instrument, price):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _level(form, value, price, direction):  # type: ignore[no-untyped-def]
+def _level(form, value, price, direction):
     """A price level from the form in which the signal stated it, 0 for none."""
     if form == Form.PRICE:
         return value

@@ -6,7 +6,7 @@ from candlewick.engine.layout import NEVER, Kind, Leg, Outcome, Pending, Phase, 
 
 
 @njit
-def record(account, events, count, kind, symbol, at, leg, decided_at):  # type: ignore[no-untyped-def]
+def record(account, events, count, kind, symbol, at, leg, decided_at):
     """Append an event and return it for its details; ``count`` is the number of events so far in this buffer."""
     account.sequence += 1
     event = events[count]
@@ -32,7 +32,7 @@ def record(account, events, count, kind, symbol, at, leg, decided_at):  # type: 
 
 
 @njit
-def refuse(account, events, count, symbol, at, leg, decided_at, rule, limit, value):  # type: ignore[no-untyped-def]
+def refuse(account, events, count, symbol, at, leg, decided_at, rule, limit, value):
     """Write down a refused order. Returns the new event count."""
     event = record(account, events, count, Kind.REFUSAL, symbol, at, leg, decided_at)
     event.rule = rule
@@ -42,7 +42,7 @@ def refuse(account, events, count, symbol, at, leg, decided_at, rule, limit, val
 
 
 @njit
-def clear_pending(position):  # type: ignore[no-untyped-def]
+def clear_pending(position):
     """Nothing waits for the next open any more."""
     position.pending = Pending.NONE
     position.pending_decided_at = NEVER
@@ -56,7 +56,7 @@ def clear_pending(position):  # type: ignore[no-untyped-def]
 
 
 @njit
-def post_buy(account, position, quantity, price, notional, fee, at):  # type: ignore[no-untyped-def]
+def post_buy(account, position, quantity, price, notional, fee, at):
     """Cash for a new position; its cost includes the entry fee."""
     account.cash -= notional + fee
     position.quantity = quantity
@@ -69,7 +69,7 @@ def post_buy(account, position, quantity, price, notional, fee, at):  # type: ig
 
 
 @njit
-def close_out(account, position, events, count, symbol, at):  # type: ignore[no-untyped-def]
+def close_out(account, position, events, count, symbol, at):
     """The position is gone: cancel the orders that protected it. Returns the new event count."""
     legs = ((Leg.STOP, position.stop), (Leg.TARGET_1, position.target_1), (Leg.TARGET_2, position.target_2))
     for leg, price in legs:
@@ -87,16 +87,20 @@ def close_out(account, position, events, count, symbol, at):  # type: ignore[no-
 
 
 @njit
-def sell(account, position, instrument, events, count, symbol, at, leg, decided_at, phase, quantity, price, reference, rate):  # type: ignore[no-untyped-def]
+def sell(account, position, instrument, events, count, symbol, at, leg, decided_at, phase, quantity, price, reference, rate):
     """Sell part of a position or all of it, unless the exchange's minimum forbids. Returns (filled, new event count).
 
     Order of events: the fill, then the cancelling of what protected a position that is gone.
     """
     notional = notional_of(quantity, price, instrument.notional_divisor)
     if quantity < instrument.min_quantity:
-        return False, refuse(account, events, count, symbol, at, leg, decided_at, Rule.MIN_QUANTITY, instrument.min_quantity, quantity)
+        return False, refuse(
+            account, events, count, symbol, at, leg, decided_at, Rule.MIN_QUANTITY, instrument.min_quantity, quantity
+        )
     if notional < instrument.min_notional:
-        return False, refuse(account, events, count, symbol, at, leg, decided_at, Rule.MIN_NOTIONAL, instrument.min_notional, notional)
+        return False, refuse(
+            account, events, count, symbol, at, leg, decided_at, Rule.MIN_NOTIONAL, instrument.min_notional, notional
+        )
     fee = fee_of(notional, rate, instrument.fee_quantum)
     cost = position.cost if quantity == position.quantity else floor_product(position.cost, quantity, position.quantity)
     event = record(account, events, count, Kind.FILL, symbol, at, leg, decided_at)

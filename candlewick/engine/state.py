@@ -86,7 +86,9 @@ def _from_integers(rows: list[dict[str, int]], dtype: np.dtype[np.void]) -> Reco
     records = np.zeros(len(rows), dtype=dtype)
     for record, row in zip(records, rows, strict=True):
         if set(row) != set(dtype.names or ()):
-            raise LedgerUnreadable(f"the checkpoint's state has fields {sorted(set(row) ^ set(dtype.names or ()))} too many or too few")
+            raise LedgerUnreadable(
+                f"the checkpoint's state has fields {sorted(set(row) ^ set(dtype.names or ()))} too many or too few"
+            )
         for name, value in row.items():
             record[name] = value
     return records
