@@ -1,0 +1,255 @@
+"""An exchange on loopback that speaks Binance spot's public REST, from a thread of the test or as a process of its own.
+
+Python: ``with Emulator(CandleBook.from_folder(folder)) as exchange: exchange.misbehave(Fault("http", status=429))``.
+HTTP: GET /_control (state), GET /_control/requests, POST /_control with any of ``now_ms`` (null: real time), ``clock_offset_ms``,
+``show_forming``, ``faults`` (a list, appended), ``clear`` (faults, log and clock, done first).
+"""
+
+import asyncio
+import json
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from aiohttp import web
+
+from tests.emulator.candle_book import CandleBook
+from tests.emulator.exchange_info import complete_exchange_info, load_exchange_info
+from tests.emulator.faults import BODY_403_HTML, CANDLE_KINDS, Fault, http_answer, spoil, target_row
+from tests.emulator.klines import INTERVAL_MS, klines_at
+
+_LOG_LIMIT = 200_000
+_MAX_LIMIT = 1000
+_DEFAULT_LIMIT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedRequest:
+    """One request as it came, at this machine's time, and the fault it met."""
+
+    time_ms: int
+    path: str
+    params: dict[str, str]
+    fault: str | None
+
+
+class Emulator:
+    """The exchange. Its attributes may be set from any thread while it runs.
+
+    ``now_ms`` fixes its clock (None: real time); ``clock_offset_ms`` is added to either; ``show_forming`` is how Binance does it.
+    """
+
+    def __init__(self, book: CandleBook, exchange_info: Path | None = None, port: int = 0) -> None:
+        self.book = book
+        self.now_ms: int | None = None
+        self.clock_offset_ms = 0
+        self.show_forming = True
+        self.faults: list[Fault] = []
+        self._requests: deque[LoggedRequest] = deque(maxlen=_LOG_LIMIT)
+        self._info = load_exchange_info(exchange_info)
+        self._last_page: dict[tuple[str, str], str] = {}
+        self._port = port
+        self._lock = threading.Lock()
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+
+    # -- from the test
+
+    @property
+    def url(self) -> str:
+        """Base address, without a trailing slash."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def is_ready(self) -> bool:
+        """Whether it listens."""
+        return self._ready.is_set()
+
+    def clock_ms(self) -> int:
+        """The exchange's time."""
+        return (round(time.time() * 1000) if self.now_ms is None else self.now_ms) + self.clock_offset_ms
+
+    def misbehave(self, *faults: Fault) -> None:
+        """Queue faults; a request meets the first that matches it."""
+        with self._lock:
+            self.faults.extend(faults)
+
+    def requests(self, path: str = "/api/", symbol: str | None = None) -> list[LoggedRequest]:
+        """What was asked so far, oldest first."""
+        return [r for r in list(self._requests) if path in r.path and symbol in (None, r.params.get("symbol"))]
+
+    def clear(self) -> None:
+        """Forget faults and requests; back to real time."""
+        with self._lock:
+            self.faults.clear()
+        self._requests.clear()
+        self._last_page.clear()
+        self.now_ms, self.clock_offset_ms, self.show_forming = None, 0, True
+
+    def __enter__(self) -> "Emulator":
+        self._thread = threading.Thread(target=self._run, name="exchange-emulator", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            raise self._failure
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self.serve())
+        except OSError as error:
+            self._failure = error
+            self._ready.set()
+
+    async def serve(self) -> None:
+        """Serve until stopped (or cancelled)."""
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        runner = web.AppRunner(self._app(), shutdown_timeout=0.1, access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", self._port)
+        await site.start()
+        self._port = runner.addresses[0][1]
+        self._ready.set()
+        try:
+            await self._stop.wait()
+        finally:
+            await runner.cleanup()
+
+    # -- over HTTP
+
+    def _app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_get("/api/v3/ping", self._ping)
+        app.router.add_get("/api/v3/time", self._time)
+        app.router.add_get("/api/v3/exchangeInfo", self._exchange_info_answer)
+        app.router.add_get("/api/v3/klines", self._klines)
+        app.router.add_get("/_control", self._state)
+        app.router.add_get("/_control/requests", self._logged)
+        app.router.add_post("/_control", self._control)
+        return app
+
+    async def _ping(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(request, "{}")
+
+    async def _time(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(request, json.dumps({"serverTime": self.clock_ms()}))
+
+    async def _exchange_info_answer(self, request: web.Request) -> web.StreamResponse:
+        info = complete_exchange_info(self._info, self.book.symbols) | {"serverTime": self.clock_ms()}
+        return await self._answer(request, json.dumps(info))
+
+    async def _klines(self, request: web.Request) -> web.StreamResponse:
+        query = request.query
+        for name in ("symbol", "interval"):
+            if name not in query:
+                return await self._error(
+                    request, -1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed."
+                )
+        symbol, interval = query["symbol"], query["interval"]
+        if interval not in INTERVAL_MS:
+            return await self._error(request, -1120, "Invalid interval.")
+        info = complete_exchange_info(self._info, self.book.symbols)
+        if symbol not in {entry["symbol"] for entry in info["symbols"]}:
+            return await self._error(request, -1121, "Invalid symbol.")
+        return await self._answer_page(request, symbol, interval)
+
+    async def _answer_page(self, request: web.Request, symbol: str, interval: str) -> web.StreamResponse:
+        start, end = (int(request.query[name]) if name in request.query else None for name in ("startTime", "endTime"))
+        limit = min(int(request.query.get("limit", _DEFAULT_LIMIT)), _MAX_LIMIT)
+        columns, now_ms = self.book.columns(symbol, interval), self.clock_ms()
+        rows = klines_at(columns, interval, start, end, limit, now_ms, self.show_forming)
+        met = []
+        for fault in self._candle_faults(request.path, symbol):
+            if fault.kind == "unclosed":
+                rows = klines_at(columns, interval, start, None, limit, now_ms, True) if fault.use_up() else rows
+            elif (at := target_row(fault, rows)) is not None and fault.use_up():
+                rows = spoil(fault, rows, at)
+            met.append(fault.kind)
+        page = json.dumps(rows, separators=(",", ":"))
+        return await self._answer(request, page, (symbol, interval), "+".join(met) or None)
+
+    def _candle_faults(self, path: str, symbol: str) -> list[Fault]:
+        with self._lock:
+            return [fault for fault in self.faults if fault.kind in CANDLE_KINDS and fault.matches(path, symbol)]
+
+    def _answer_fault(self, path: str, symbol: str | None) -> Fault | None:
+        with self._lock:
+            for fault in self.faults:
+                if fault.kind not in CANDLE_KINDS and fault.matches(path, symbol) and fault.use_up():
+                    return fault
+        return None
+
+    async def _error(self, request: web.Request, code: int, message: str) -> web.StreamResponse:
+        self._log(request, None)
+        return web.json_response({"code": code, "msg": message}, status=400)
+
+    def _log(self, request: web.Request, fault: str | None) -> None:
+        self._requests.append(LoggedRequest(round(time.time() * 1000), request.path, dict(request.query), fault))
+
+    async def _answer(
+        self, request: web.Request, body: str, page: tuple[str, str] | None = None, spoilt: str | None = None
+    ) -> web.StreamResponse:
+        fault = self._answer_fault(request.path, request.query.get("symbol"))
+        self._log(request, fault.kind if fault else spoilt)
+        if fault is None:
+            if page is not None:
+                self._last_page[page] = body
+            return _json(body)
+        match fault.kind:
+            case "http":
+                status, headers, text = http_answer(fault, self.clock_ms())
+                kind = "application/json" if text.startswith("{") else "text/html"
+                return web.Response(status=status, headers=headers, text=text, content_type=kind)
+            case "html":
+                return web.Response(status=fault.status or 403, text=BODY_403_HTML, content_type="text/html")
+            case "hang":
+                await asyncio.sleep(fault.seconds)
+                return _json(body)
+            case "drop":
+                assert request.transport is not None
+                request.transport.abort()
+                return web.Response()
+            case "truncate":
+                return _json(body[: len(body) * 2 // 3])
+            case "shape":
+                return _json(fault.body or '{"unexpected":true}')
+            case "repeat":
+                return _json(body if page is None else self._last_page.get(page, body))
+        return _json("[]")
+
+    # -- remote control
+
+    async def _state(self, _request: web.Request) -> web.StreamResponse:
+        state = {"now_ms": self.now_ms, "clock_offset_ms": self.clock_offset_ms, "show_forming": self.show_forming}
+        return web.json_response(state | {"clock_ms": self.clock_ms(), "faults": [fault.to_document() for fault in self.faults]})
+
+    async def _logged(self, _request: web.Request) -> web.StreamResponse:
+        names = ("time_ms", "path", "params", "fault")
+        return web.json_response([{name: getattr(r, name) for name in names} for r in self.requests()])
+
+    async def _control(self, request: web.Request) -> web.StreamResponse:
+        command: dict[str, Any] = await request.json()
+        unknown = command.keys() - {"now_ms", "clock_offset_ms", "show_forming", "faults", "clear"}
+        try:
+            faults = [Fault(**fault) for fault in command.pop("faults", [])]
+        except (TypeError, ValueError) as error:
+            return web.json_response({"error": str(error)}, status=400)
+        if unknown:
+            return web.json_response({"error": f"unknown: {', '.join(sorted(unknown))}"}, status=400)
+        if command.pop("clear", False):
+            self.clear()
+        for name, value in command.items():
+            setattr(self, name, value)
+        self.misbehave(*faults)
+        return await self._state(request)
+
+
+def _json(body: str) -> web.Response:
+    return web.Response(text=body, content_type="application/json", headers={"x-mbx-used-weight-1m": "2"})
