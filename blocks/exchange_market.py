@@ -1,0 +1,142 @@
+"""A ccxt exchange as a market: its clock, its rules and its candles over HTTP. It asks once; the retry belongs to the task."""
+
+import asyncio
+import difflib
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from blocks.exchange_client import raise_named
+from blocks.exchange_instruments import instrument_of
+from candlewick.candles import CandlePage, MarketClock, Series
+from candlewick.errors import CandlewickError, UnknownSymbol, UsageError
+from candlewick.instruments import Instrument
+from candlewick.market.paging import PageWalk, parse_rows
+from candlewick.timeframes import timeframe_ms
+
+Answer = TypeVar("Answer")
+
+# Where ccxt does not know an exchange's page size: small enough for all.
+_UNKNOWN_PAGE_LIMIT = 100
+# The skew is known to half a round trip; the first one also opens the connection and is often slow.
+_SLOW_ROUND_TRIP_MS = 500
+
+
+class ExchangeMarket:
+    """Implements ``candlewick.candles.Market`` on a ccxt async client, for one event loop (its connections belong to it).
+
+    ``has_clock`` is False where the exchange tells no time: then this machine's clock is used and the skew is 0.
+    Opened by ``blocks.exchange.open_exchange``; close it, or use it as ``async with``.
+    """
+
+    def __init__(self, client: Any, market: str, timeout_s: float, requests_per_s: float | None = None) -> None:
+        self.name: str = client.id
+        self.has_clock = bool(client.has.get("fetchTime"))
+        self._client = client
+        self._market = market
+        self._timeout_s = timeout_s
+        self._interval_s = 1 / requests_per_s if requests_per_s else 0.0
+        self._next_request_at_s = 0.0
+        self._loading = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"ExchangeMarket({self._market})"
+
+    async def __aenter__(self) -> "ExchangeMarket":
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.close()
+
+    async def clock(self) -> MarketClock:
+        """The exchange's time and its skew against the middle of the round trip. Raises MarketUnavailable (RateLimited)."""
+        if not self.has_clock:
+            return MarketClock(round(time.time() * 1000), 0)
+        clock, round_trip_ms = await self._measure_clock()
+        if round_trip_ms > _SLOW_ROUND_TRIP_MS:
+            again, again_ms = await self._measure_clock()
+            return again if again_ms < round_trip_ms else clock
+        return clock
+
+    async def instruments(self, symbols: tuple[str, ...]) -> dict[str, Instrument]:
+        """Trading rules by symbol, from the exchange's list of markets. Raises UnknownSymbol, UsageError, MarketUnavailable."""
+        await self._load_markets()
+        client = self._client
+        for symbol in symbols:
+            self._check_symbol(symbol)
+        return {s: instrument_of(client.markets[s], client.currencies or {}, client.precisionMode) for s in symbols}
+
+    def series(self, symbol: str, timeframe: str) -> Series:
+        """The lake's key; a sandbox's candles are kept apart from the real ones (``binance-sandbox``)."""
+        return Series(self._market, symbol, timeframe)
+
+    async def fetch(self, symbol: str, timeframe: str, since_ms: int, now_ms: int) -> CandlePage:
+        """Closed candles from ``since_ms`` on, as received, and the forming bar once it has traded.
+
+        Raises UnknownSymbol, UsageError (timeframe not offered), MarketUnavailable and RateLimited.
+        """
+        self._check_timeframe(timeframe)
+        await self._load_markets()
+        self._check_symbol(symbol)
+        page_limit = self._client.feature_value(symbol, "fetchOHLCV", "limit") or _UNKNOWN_PAGE_LIMIT
+        walk = PageWalk(timeframe, since_ms, now_ms, page_limit)
+        subject = f"{self.name} {symbol} {timeframe}"
+        while not walk.done:
+            await self._take_page(walk, subject, symbol)
+        return walk.page()
+
+    async def close(self) -> None:
+        """Close the connections. A closed market may be used again; it reconnects."""
+        await self._client.close()
+
+    async def _take_page(self, walk: PageWalk, subject: str, symbol: str) -> None:
+        raw = await self._ask(subject, lambda: self._client.fetch_ohlcv(symbol, walk.timeframe, walk.cursor_ms, walk.limit))
+        try:
+            walk.take(parse_rows(raw))
+        except CandlewickError as error:
+            raise_named(error, subject, self._timeout_s)
+
+    async def _measure_clock(self) -> tuple[MarketClock, int]:
+        sent_ms = time.time() * 1000
+        server_ms = await self._ask(f"{self.name} clock", self._client.fetch_time)
+        received_ms = time.time() * 1000
+        if not isinstance(server_ms, int):
+            raise_named(TypeError(f"its time is {server_ms!r}"), f"{self.name} clock", self._timeout_s)
+        skew_ms = round(server_ms - (sent_ms + received_ms) / 2)
+        # The exchange's own reading, a little old: no bar counts as closed before the exchange itself said so.
+        return MarketClock(server_ms, skew_ms), round(received_ms - sent_ms)
+
+    async def _load_markets(self) -> None:
+        # ccxt shares one load among all who wait, and one waiter's cancellation with them; a lock does not.
+        async with self._loading:
+            if not self._client.markets:
+                await self._ask(f"{self.name} markets", self._client.load_markets)
+
+    async def _ask(self, subject: str, call: Callable[[], Awaitable[Answer]]) -> Answer:
+        await self._pace()
+        try:
+            return await call()
+        except Exception as error:  # noqa: BLE001  ccxt's parsers raise anything over an answer of another shape; all get a name
+            raise_named(error, subject, self._timeout_s)
+
+    async def _pace(self) -> None:
+        if self._interval_s == 0:
+            return
+        now_s = asyncio.get_running_loop().time()
+        at_s = max(now_s, self._next_request_at_s)
+        self._next_request_at_s = at_s + self._interval_s
+        await asyncio.sleep(at_s - now_s)
+
+    def _check_timeframe(self, timeframe: str) -> None:
+        timeframe_ms(timeframe)
+        offered = self._client.timeframes
+        if offered and timeframe not in offered:
+            raise UsageError(f"{self.name} offers no candles of {timeframe}: it offers {', '.join(offered)}")
+
+    def _check_symbol(self, symbol: str) -> None:
+        markets: dict[str, Any] = self._client.markets
+        if symbol in markets:
+            return
+        near = difflib.get_close_matches(symbol.upper(), list(markets), n=3, cutoff=0.6)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"it trades {len(markets)} symbols, written like BTC/USDT"
+        raise UnknownSymbol(f"{self.name} does not trade {symbol!r}: {hint}")
