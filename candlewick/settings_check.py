@@ -109,6 +109,13 @@ def _is_switch_for_number(leaf: Leaf | None, value: object) -> bool:
 
 
 def _unknown(schema: Schema, entry: Entry) -> str:
+    for length in range(1, len(entry.path)):
+        leaf = schema.find(entry.path[:length])
+        if leaf is not None and not leaf.is_mapping:
+            # Not the whole path: `api_key: {abc}` is a mapping whose key is the secret.
+            return (
+                f"{_name(Entry(entry.path[:length], None, entry.origin))}: it takes no keys below it; it must be {allowed(leaf)}"
+            )
     meant = schema.nearest(entry.path)
     if meant is None:
         return f"{_name(entry)}: there is no such setting; `python -m candlewick.settings` lists them all"

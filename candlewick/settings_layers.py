@@ -71,7 +71,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(
                 problem="a text that starts with * must be quoted (aliases are not supported)", problem_mark=mark
             )
@@ -128,7 +128,7 @@ def _scalar(loader: _Loader, node: yaml.Node, path: KeyPath, origin: str) -> obj
     if node.tag.endswith(":timestamp"):
         return str(node.value)
     try:
-        value: object = loader.construct_object(node)  # type: ignore[no-untyped-call]
+        value: object = loader.construct_object(node)
     except (ValueError, KeyError):
         raise SettingsError(f"{key} ({origin}): the value does not fit its YAML tag") from None
     return value
