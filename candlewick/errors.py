@@ -93,5 +93,9 @@ class InvariantViolated(LedgerError):
     """A transaction would have broken an invariant of the ledger; it was rolled back."""
 
 
+class StaleCycle(LedgerError):
+    """Another cycle of the account committed first; nothing was written. Load the account again."""
+
+
 class EngineOverflow(CandlewickError):
     """An amount left the range of the engine's 64-bit grid."""

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import talib
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from candlewick import compiled, indicators
@@ -86,11 +86,14 @@ def test_too_little_history_gives_no_values(bars: int) -> None:
 
 
 @given(
-    ticks=st.lists(st.integers(1, 400), min_size=1, max_size=60),
+    ticks=st.lists(st.integers(1, 400), min_size=1, max_size=60) | st.lists(st.integers(1, 7), min_size=8, max_size=60),
     decimals=st.integers(0, 8),
     fast=st.integers(1, 8),
     slow=st.integers(1, 8),
 )
+@example(ticks=[1, 3, 2], decimals=1, fast=1, slow=3)
+@example(ticks=[3, 1, 2], decimals=2, fast=1, slow=3)
+@settings(deadline=None)
 def test_the_sign_between_two_averages_is_exact(ticks: list[int], decimals: int, fast: int, slow: int) -> None:
     values = np.array([tick / 10**decimals for tick in ticks])
     signs = indicators.sma_cross_sign(values, fast, slow)
