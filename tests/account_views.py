@@ -11,7 +11,9 @@ import numpy as np
 import polars as pl
 
 from candlewick.candles import CANDLE_SCHEMA, candle_digest
+from candlewick.reports.cycle_data import build_cycle_data
 from candlewick.reports.view import AccountView
+from candlewick.results import CycleMetadata, CycleResult
 
 SHARED_CANDLES = Path(__file__).resolve().parents[2] / "shared" / "data" / "candles"
 AMOUNT = pl.Decimal(38, 18)
@@ -285,3 +287,31 @@ def new_view() -> AccountView:
         **frames,
         candles={},
     )
+
+
+def planned_result(view: AccountView, **changes: object) -> CycleResult:
+    """The result of the view's last run; ``changes`` go to its data, ``status`` and ``error`` to the result."""
+    status, error = changes.pop("status", "success"), changes.pop("error", None)
+    before = view.runs["watermark_before"][-1] if view.runs.height else None
+    data = build_cycle_data(
+        view,
+        watermark_before=before,
+        bars=6,
+        created=False,
+        dry_run=False,
+        notices=(),
+        report="/home/trader/candlewick/data/reports/demo.html",
+        run_id=RUNS[2],
+    ).model_copy(update=changes)
+    metadata = CycleMetadata(
+        run_id=RUNS[2],
+        flow_run_id=None,
+        correlation_id="c-2",
+        started_at=AT_NOW,
+        completed_at=AT_NOW + timedelta(seconds=3),
+        durations_s={"fetch": 1.25},
+        code_version="0.1.0+g1a2b3c4",
+        candle_digests={},
+        clock_skew_ms=0,
+    )
+    return CycleResult.model_validate({"status": status, "data": data, "error": error, "metadata": metadata})

@@ -76,6 +76,19 @@ def format_share(share: Decimal | None, *, sign: bool = False) -> str:
     return format(rounded(share * 100, 2), "+,f" if sign else ",f") + "%"
 
 
+def format_rule_value(rule: str | None, value: Decimal | None, quote: str) -> str:
+    """What a risk rule compared, in the rule's own unit: a percentage, a number of things, an amount, or a price.
+
+    >>> format_rule_value("max_drawdown", Decimal("0.25"), "USDT"), format_rule_value("max_open_positions", Decimal(3), "USDT")
+    ('25.00%', '3')
+    """
+    if rule in ("max_drawdown", "daily_loss_limit"):
+        return format_share(value)
+    if rule in ("max_open_positions", "cooldown", "min_quantity"):
+        return format_quantity(value)
+    return format_money(value, quote) if rule in ("insufficient_cash", "min_notional") else format_price(value)
+
+
 def format_ratio(value: Decimal | None) -> str:
     """A plain number with two places."""
     return MISSING if value is None else format(rounded(value, 2), ",f")

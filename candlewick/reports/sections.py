@@ -18,6 +18,7 @@ from candlewick.reports.numbers import (
     format_money,
     format_price,
     format_quantity,
+    format_rule_value,
     format_share,
     format_span,
     format_time,
@@ -112,22 +113,16 @@ def _waiting_line(order: Mapping[str, object], quote: str) -> str:
 def positions_section(view: AccountView) -> str:
     """Open positions with their stops and targets, and entries or exits that wait for the next open."""
     positions = ledger_positions(view.positions, view.symbols)
-    columns = [("Symbol", _TIME), ("Opened (UTC)", _TIME), ("Quantity", _NUMBER), ("Entry", _NUMBER), ("Last", _NUMBER)]
-    columns += [
-        ("Stop", _NUMBER),
-        ("Target 1", _NUMBER),
-        ("Target 2", _NUMBER),
-        (f"Unrealised {view.quote}", _NUMBER),
-        ("Return", _NUMBER),
-    ]
+    columns = [("Symbol", _TIME), *((name, _NUMBER) for name in ("Quantity", "Entry", "Last", "Stop", "Target 1", "Target 2"))]
+    columns += [(f"Unrealised {view.quote}", _NUMBER), ("Return", _NUMBER), ("Opened (UTC)", _NUMBER)]
     rows = []
     for row in positions:
         cost = row.quantity * row.last_price - row.unrealized_pnl
         prices = [row.entry_price, row.last_price, row.stop_loss, row.take_profit_1, row.take_profit_2]
         share = signed_share(row.unrealized_pnl / cost if cost else None)
         result = [signed_money(row.unrealized_pnl, view.quote), share]
-        names = [f"<b>{escape(row.symbol)}</b>", format_time(row.opened_at), format_quantity(row.quantity)]
-        rows.append([*names, *map(format_price, prices), *result])
+        names = [f"<b>{escape(row.symbol)}</b>", format_quantity(row.quantity)]
+        rows.append([*names, *map(format_price, prices), *result, format_time(row.opened_at)])
     body = table(columns, rows) if rows else '<p class="soft">No position is open.</p>'
     body += "".join(_waiting_line(order, view.quote) for order in _waiting_orders(view).iter_rows(named=True))
     note = "Unrealised at the last close, the entry's fee included, before the costs of the exit." if rows else ""
@@ -211,8 +206,8 @@ def refusals_section(view: AccountView) -> str:
             escape(row["symbol"]),
             f"{escape(row['side'].lower())} {words(row['leg'])}",
             words(row["rule"] or MISSING),
-            minus(format_price(row["rule_value"])),
-            minus(format_price(row["rule_limit"])),
+            minus(format_rule_value(row["rule"], row["rule_value"], view.quote)),
+            minus(format_rule_value(row["rule"], row["rule_limit"], view.quote)),
             escape(row["reason"] or ""),
         ]
         for row in refused.head(MAX_ROWS).iter_rows(named=True)
@@ -227,7 +222,9 @@ def signals_section(view: AccountView) -> str:
     counts = view.signals.group_by("action", "outcome").len().sort(["len", "action", "outcome"], descending=[True, False, False])
     rows = [[escape(action), words(outcome), f"{count:,}"] for action, outcome, count in counts.iter_rows()]
     return section(
-        "Signals", table([("Signal", _PLAIN), ("What became of it", _PLAIN), ("Count", _NUMBER)], rows), view.signals.height
+        "Signals",
+        table([("Signal", _PLAIN), ("What became of it", _PLAIN), ("Count", _NUMBER)], rows) + "</div>",
+        view.signals.height,
     )
 
 
