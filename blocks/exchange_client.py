@@ -146,8 +146,8 @@ def _named(error: Exception, subject: str, timeout_s: float) -> CandlewickError:
     if isinstance(error, RefusedAnswer):
         text = f"{subject}: {error}"
         return RateLimited(text, error.retry_after_s) if error.limited else MarketUnavailable(text)
-    if isinstance(error, CandlewickError):
-        return MarketUnavailable(f"{subject}: {error}")
+    if isinstance(error, UsageError | MarketUnavailable):
+        return type(error)(f"{subject}: {error}")
     if isinstance(error, ccxt_errors.BadSymbol):
         return UnknownSymbol(f"{subject}: the exchange does not trade this symbol")
     if isinstance(error, ccxt_errors.NotSupported):

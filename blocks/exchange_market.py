@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from blocks.exchange_client import raise_named
 from blocks.exchange_instruments import instrument_of
 from candlewick.candles import CandlePage, MarketClock, Series
-from candlewick.errors import CandlewickError, UnknownSymbol, UsageError
+from candlewick.errors import CandlewickError, MarketUnavailable, UnknownSymbol, UsageError
 from candlewick.instruments import Instrument
 from candlewick.market.paging import PageWalk, parse_rows
 from candlewick.timeframes import timeframe_ms
@@ -73,7 +73,7 @@ class ExchangeMarket:
     async def fetch(self, symbol: str, timeframe: str, since_ms: int, now_ms: int) -> CandlePage:
         """Closed candles from ``since_ms`` on, as received, and the forming bar once it has traded.
 
-        Raises UnknownSymbol, UsageError (timeframe not offered), MarketUnavailable and RateLimited.
+        Raises UnknownSymbol, UsageError (timeframe not offered, candles that old not kept), MarketUnavailable and RateLimited.
         """
         self._check_timeframe(timeframe)
         await self._load_markets()
@@ -111,6 +111,8 @@ class ExchangeMarket:
         async with self._loading:
             if not self._client.markets:
                 await self._ask(f"{self.name} markets", self._client.load_markets)
+        if not self._client.markets:
+            raise MarketUnavailable(f"{self.name} markets: the exchange listed none")
 
     async def _ask(self, subject: str, call: Callable[[], Awaitable[Answer]]) -> Answer:
         await self._pace()

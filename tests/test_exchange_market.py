@@ -125,6 +125,20 @@ def test_several_symbols_at_once_share_one_list_of_markets(made_up_exchange):
     assert len(made_up_exchange.requests("/exchangeInfo")) == 1
 
 
+def test_a_symbol_given_up_while_markets_load_does_not_take_the_others_along(made_up_exchange):
+    made_up_exchange.misbehave(Fault("hang", path="/exchangeInfo"))
+
+    async def give_one_up(market: ExchangeMarket) -> CandlePage:
+        now_ms = made_up_exchange.clock_ms()
+        first, second = (asyncio.create_task(market.fetch(s, "1h", SINCE_MS, now_ms)) for s in ("BTC/USDT", "ETH/USDT"))
+        while not made_up_exchange.requests("/exchangeInfo"):
+            await asyncio.sleep(0.01)
+        first.cancel()
+        return await second
+
+    assert ask(exchange_block(made_up_exchange), give_one_up).candles.height == 20
+
+
 def test_a_request_without_candles_yet_is_an_empty_page(real_exchange):
     page = fetch(real_exchange, "SOL/USDT", "4h", parse_utc("2019-01-01"), parse_utc("2019-01-10"))
     assert page.candles.height == 0
@@ -165,6 +179,10 @@ def test_a_rate_limit_that_does_not_say_how_long_says_so(made_up_exchange):
         (Fault("http", status=503), r"answered HTTP 503 Service Unavailable with an HTML page \(503 Bad answer\), not JSON"),
         (Fault("http", status=502, body=""), "answered HTTP 502 Bad Gateway with an empty body, not JSON"),
         (Fault("http", status=500, body='{"code":-1001,"msg":"Internal error."}'), r"answered with an error \(.*-1001|Internal"),
+        (
+            Fault("http", status=451, body='{"code":0,"msg":"Service unavailable from a restricted location"}'),
+            "restricted location",
+        ),
         (Fault("html"), r"answered HTTP 403 Forbidden with an HTML page \(ERROR: The request could not be satisfied\), not JSON"),
         (Fault("html", status=200), "answered HTTP 200 OK with an HTML page"),
         (Fault("truncate"), r"answered HTTP 200 OK with broken JSON \(\d+ characters, cut short or garbled\)"),
@@ -203,6 +221,12 @@ def test_an_exchange_that_cannot_be_reached_is_named():
     block = Exchange(api_url="http://127.0.0.1:1", rate_limit=False)
     with pytest.raises(MarketUnavailable, match=r"^binance markets: the exchange cannot be reached \(ClientConnector"):
         ask(block, lambda market: market.fetch("BTC/USDT", "1h", 0, HOUR_MS))
+
+
+def test_an_exchange_that_lists_no_markets_is_unavailable(made_up_exchange):
+    made_up_exchange.misbehave(Fault("shape", path="/exchangeInfo"))
+    with pytest.raises(MarketUnavailable, match="binance markets: the exchange listed none"):
+        fetch_last_day(made_up_exchange)
 
 
 def test_a_page_that_repeats_is_an_error_and_not_an_endless_loop(made_up_exchange):

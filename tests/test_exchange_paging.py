@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candlewick.candles import FormingBar, opened_at_ms
-from candlewick.errors import MarketUnavailable
+from candlewick.errors import MarketUnavailable, UsageError
 from candlewick.market.paging import CandleRow, PageWalk, parse_rows
 
 MINUTE_MS = 60_000
@@ -23,11 +23,7 @@ def window_of_time(history: list[CandleRow], since_ms: int, limit: int) -> list[
     return [r for r in history if since_ms <= r[0] < since_ms + limit * MINUTE_MS]
 
 
-def latest_whatever_is_asked(history: list[CandleRow], _since_ms: int, _limit: int) -> list[CandleRow]:
-    return history
-
-
-@pytest.mark.parametrize("answer", [from_here_on, window_of_time, latest_whatever_is_asked])
+@pytest.mark.parametrize("answer", [from_here_on, window_of_time])
 @settings(max_examples=60, deadline=None)
 @given(st.sets(st.integers(0, 120), max_size=100), st.integers(0, 130), st.integers(0, 8_000_000), st.integers(2, 40))
 def test_a_walk_brings_every_closed_candle_once_whatever_the_gaps(answer, minutes, since, now_ms, page_limit):
@@ -42,6 +38,30 @@ def test_a_walk_brings_every_closed_candle_once_whatever_the_gaps(answer, minute
     expected = [r[0] for r in history if since * MINUTE_MS <= r[0] and r[0] + MINUTE_MS <= now_ms]
     assert opened_at_ms(walk.page().candles).tolist() == expected
     assert (walk.page().forming is not None) == (since * MINUTE_MS <= now_ms // MINUTE_MS * MINUTE_MS)
+
+
+@given(st.integers(31, 40))
+def test_an_exchange_that_always_gives_its_latest_candles_is_asked_once(since):
+    walk = PageWalk("1m", since * MINUTE_MS, 40 * MINUTE_MS + 5, page_limit=10)
+    walk.take([row(minute) for minute in range(31, 41)])
+    assert walk.done
+    assert opened_at_ms(walk.page().candles).tolist() == [minute * MINUTE_MS for minute in range(since, 40)]
+    assert walk.page().forming == FormingBar(40 * MINUTE_MS, 41.0)
+
+
+@given(st.integers(0, 30))
+def test_candles_that_an_exchange_no_longer_keeps_are_not_taken_for_a_gap(since):
+    latest = [row(minute) for minute in range(31, 41)]
+    walk = PageWalk("1m", since * MINUTE_MS, 40 * MINUTE_MS + 5, page_limit=10)
+    walk.take(latest)
+    with pytest.raises(UsageError, match=r"keeps only the latest 10, from 1970-01-01 00:31 UTC on: start later"):
+        walk.take(latest)
+
+
+def test_a_young_market_is_not_taken_for_one_that_forgets():
+    walk = PageWalk("1m", 0, 40 * MINUTE_MS + 5, page_limit=100)
+    walk.take([row(minute) for minute in range(31, 41)])
+    assert walk.page().candles.height == 9
 
 
 def test_a_page_that_repeats_ends_the_walk_with_an_error_that_says_so():

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import polars as pl
 
 from candlewick.candles import CANDLE_SCHEMA, CandlePage, FormingBar
-from candlewick.errors import MarketUnavailable
+from candlewick.errors import MarketUnavailable, UsageError
 from candlewick.timeframes import format_utc, timeframe_ms
 
 CandleRow = tuple[int, float, float, float, float, float]
@@ -36,7 +37,7 @@ def _parse_row(row: object) -> CandleRow:
 
 @dataclass(slots=True)
 class PageWalk:
-    """The state of one walk over ``since_ms <= opened_at``, closed at ``now_ms``.
+    """The state of one walk over ``since_ms <= opened_at``, closed at ``now_ms``, in answers of at most ``page_limit`` rows.
 
     Ask for ``limit`` rows from ``cursor_ms`` on, hand the answer to ``take``, until ``done``. Every ``take`` moves the cursor
     forward or ends the walk or raises, so it ends whatever the exchange does. Stopping early is always safe: the rows
@@ -52,6 +53,7 @@ class PageWalk:
     rows: list[CandleRow] = field(init=False, default_factory=list)
     forming: CandleRow | None = field(init=False, default=None)
     length_ms: int = field(init=False)
+    _probing: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self.length_ms = timeframe_ms(self.timeframe)
@@ -65,8 +67,14 @@ class PageWalk:
         return min(self.page_limit, due + 1)
 
     def take(self, answer: Sequence[CandleRow]) -> None:
-        """Take one answer to (``cursor_ms``, ``limit``). Raises MarketUnavailable: candles are due and it repeats old ones."""
+        """Take one answer to (``cursor_ms``, ``limit``).
+
+        Raises MarketUnavailable (candles are due and it repeats old ones), UsageError (the exchange keeps none that old).
+        """
         asked = self.limit
+        if self._probing:
+            self._end_probe(answer)
+            return
         if not answer:
             # Some exchanges answer a window of time and not "from here on": an outage longer than a page is an empty page.
             self._move(self.cursor_ms + asked * self.length_ms)
@@ -80,7 +88,7 @@ class PageWalk:
         self.rows.extend(closed)
         self.forming = forming[-1] if forming else None
         if len(closed) < len(fresh):
-            self.done = True
+            self._end_or_probe(answer, asked)
             return
         self._move(max(row[0] for row in closed) + self.length_ms)
         # A short page that reaches the last closed bar: the market shows no forming bar, asking again brings nothing.
@@ -91,8 +99,10 @@ class PageWalk:
 
         Before a bar's first trade Binance shows the previous close as its open, with volume zero; that is not an open.
         """
-        candles = pl.DataFrame(self.rows, schema=dict.fromkeys(CANDLE_SCHEMA, pl.Float64) | {"opened_at": pl.Int64}, orient="row")
-        candles = candles.with_columns(pl.col("opened_at").cast(pl.Datetime("ms")).dt.replace_time_zone("UTC"))
+        # Milliseconds are exact in a float64 for 285,000 years.
+        table = np.array(self.rows, dtype=np.float64).reshape(-1, len(CANDLE_SCHEMA))
+        candles = pl.from_numpy(table, schema=list(CANDLE_SCHEMA), orient="row")
+        candles = candles.with_columns(pl.col("opened_at").cast(pl.Int64).cast(CANDLE_SCHEMA["opened_at"]))
         traded = self.forming is not None and self.forming[5] > 0
         return CandlePage(candles, FormingBar(self.forming[0], self.forming[1]) if self.forming and traded else None)
 
@@ -112,3 +122,22 @@ class PageWalk:
             f"was asked for candles from {format_utc(self.cursor_ms)} UTC on and repeated "
             f"{len(answer)} old ones ({format_utc(first)} to {format_utc(last)})"
         )
+
+    def _end_or_probe(self, answer: Sequence[CandleRow], asked: int) -> None:
+        # Kraken answers any question with its latest 720 candles, and what lies before them is not "no trades happened".
+        # A full answer that reaches now and starts late looks like that: one more question, from a later time, tells.
+        first = min(row[0] for row in answer)
+        if len(answer) >= asked and first - self.cursor_ms >= self.length_ms and first + self.length_ms <= self.now_ms:
+            self._probing = True
+            self.cursor_ms = first + self.length_ms
+        else:
+            self.done = True
+
+    def _end_probe(self, answer: Sequence[CandleRow]) -> None:
+        first = min((row[0] for row in answer), default=self.cursor_ms)
+        if first < self.cursor_ms:
+            raise UsageError(
+                f"was asked for candles from {format_utc(self.since_ms)} UTC on and keeps only the latest {len(answer)}, "
+                f"from {format_utc(first)} UTC on: start later or use a longer timeframe"
+            )
+        self.done = True
