@@ -1,0 +1,93 @@
+"""The ledger's tables as data: keys, columns, which columns are bookkeeping, and the order rows are read in.
+
+Content columns come from candlewick/rows.py; a test holds both against what the migrations really create.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from candlewick import rows
+
+# Columns that hold JSON text.
+JSON_COLUMNS = frozenset(
+    {"symbols", "parameters", "rules", "instruments", "candle_digests", "durations_s", "notices", "document", "seen", "state"}
+)
+QUALITY_ROW: rows.Schema = {
+    **dict.fromkeys(("finding_id", "market", "symbol", "timeframe", "kind", "severity"), rows.TEXT),
+    "span_start": rows.TIME,
+    "span_end": rows.TIME,
+    "evidence": rows.TEXT,
+    "state": rows.TEXT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """``bookkeeping`` columns say when and by which run a row was written; they are never compared.
+
+    ``mutable`` columns may change while the row is open (orders, findings); all others are fixed once written.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    content: rows.Schema
+    bookkeeping: tuple[str, ...] = ()
+    mutable: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns, content first."""
+        return (*self.content, *self.bookkeeping)
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """Columns that never change and must be equal when an id comes again."""
+        return tuple(column for column in self.content if column not in self.key and column not in self.mutable)
+
+
+_ALL = (
+    Table("accounts", ("account",), rows.ACCOUNT_ROW, ("recorded_at",), order=("account",)),
+    Table("terms", ("account", "version"), rows.TERMS_ROW, ("run_id", "recorded_at"), order=("version",)),
+    Table("runs", ("run_id",), rows.RUN_ROW, order=("started_at", "run_id")),
+    Table("signals", ("signal_id",), rows.SIGNAL_ROW, ("run_id",), order=("decided_at", "symbol", "signal_id")),
+    Table(
+        "orders",
+        ("client_order_id",),
+        rows.ORDER_ROW,
+        ("run_id",),
+        mutable=("quantity", "price", "status", "closed_at", "rule", "rule_limit", "rule_value", "reason"),
+        order=("sequence", "client_order_id"),
+    ),
+    Table("fills", ("fill_id",), rows.FILL_ROW, ("run_id", "posted_at"), order=("sequence", "fill_id")),
+    Table(
+        "postings",
+        ("posting_id",),
+        rows.POSTING_ROW,
+        ("run_id", "posted_at"),
+        order=("market_at", "transaction_id", "posting_id"),
+    ),
+    Table("positions", ("account", "symbol"), rows.POSITION_ROW, order=("symbol",)),
+    Table(
+        "equity",
+        ("account", "at"),
+        {
+            "account": rows.TEXT,
+            "at": rows.TIME,
+            **dict.fromkeys(("equity", "cash", "position_value", "drawdown_share"), rows.AMOUNT),
+            "open_positions": rows.TERMS_ROW["version"],
+        },
+        order=("at",),
+    ),
+    Table("events", ("account", "sequence"), rows.EVENT_ROW, ("run_id", "recorded_at"), order=("sequence",)),
+    Table("checkpoints", ("account",), rows.CHECKPOINT_ROW, ("run_id", "recorded_at"), order=("account",)),
+    Table("quality", ("finding_id",), QUALITY_ROW, ("recorded_at",), mutable=("state",), order=("span_start", "finding_id")),
+)
+
+TABLES: Mapping[str, Table] = MappingProxyType({table.name: table for table in _ALL})
+
+
+def quoted(column: str) -> str:
+    """A column's name in SQL; `at` is a keyword of DuckDB."""
+    return f'"{column}"'
