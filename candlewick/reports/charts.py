@@ -150,7 +150,7 @@ def symbol_document(
     candles = view.candles.get(symbol, empty_candles())
     decimals = price_decimals(candles)
     end = view.watermark_at
-    spans = trades.select("opened_at", "entry_price", pl.col("closed_at").fill_null(end)).iter_rows()
+    spans = trades.select("opened_at", "entry_price", pl.col("closed_at").fill_null(pl.lit(end))).iter_rows()
     return {
         "symbol": symbol,
         "decimals": decimals,
