@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -42,25 +41,32 @@ def adopt_orphans() -> None:
         _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def start_child(name: str, command: Sequence[str], environment: Mapping[str, str], directory: Path, log: Path) -> Child:
-    """Start ``command`` in a session of its own, so that the terminal's Ctrl-C does not reach it: we stop it, in order."""
+def start_child(
+    name: str,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    directory: Path,
+    log: Path,
+    *,
+    dies_with_parent: bool = True,
+) -> Child:
+    """Start ``command`` in a session of its own, so that the terminal's Ctrl-C does not reach it: we stop it, in order.
+
+    ``dies_with_parent``: it is asked to end when this process is killed (Linux).
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
-        process = _spawn(command, environment, directory, output)
+        process = subprocess.Popen(
+            command,
+            env=dict(environment),
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_die_with_parent if dies_with_parent and _LIBC is not None else None,
+        )
     return Child(name, process, ProcessId(process.pid, started_at(process.pid) or ""), log)
-
-
-def _spawn(command: Sequence[str], environment: Mapping[str, str], directory: Path, output: IO[bytes]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        command,
-        env=dict(environment),
-        cwd=directory,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        preexec_fn=_die_with_parent if _LIBC is not None else None,
-    )
 
 
 def _die_with_parent() -> None:

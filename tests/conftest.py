@@ -1,5 +1,15 @@
 """Fixtures of several test files; each lives beside what it starts."""
 
 from tests.emulator_fixture import made_up_exchange, real_exchange, real_exchange_server
+from tests.prefect_server import prefect_server, pytest_configure, pytest_unconfigure
+from tests.serve_fixture import serve_process
 
-__all__ = ["made_up_exchange", "real_exchange", "real_exchange_server"]
+__all__ = [
+    "made_up_exchange",
+    "prefect_server",
+    "pytest_configure",
+    "pytest_unconfigure",
+    "real_exchange",
+    "real_exchange_server",
+    "serve_process",
+]
