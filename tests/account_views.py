@@ -192,6 +192,9 @@ class PlannedAccount:
         elif held.quantity == held.full_quantity and high >= held.targets[0]:
             self.fill(at, symbol, "target_1", held.targets[0], half, f"high {high} reached the first target {held.targets[0]}")
             held.stop = held.price
+            for row in self.rows["orders"]:
+                if row["signal_id"] == held.signal_id and row["leg"] == "stop":
+                    row["price"] = held.price
         elif held.quantity < held.full_quantity and high >= held.targets[1]:
             self.fill(at, symbol, "target_2", held.targets[1], held.quantity, f"high {high} reached the second target")
         if not held.quantity:
@@ -222,7 +225,6 @@ class PlannedAccount:
     def run_rows(self) -> None:
         digests = json.dumps({symbol: candle_digest(frame) for symbol, frame in self.candles.items()})
         marks = [None, self.times[-13], self.times[-7], self.times[-1]]
-        marks = [mark + timedelta(hours=self.hours) if mark is not None else None for mark in marks]
         for number, run_id in enumerate(RUNS):
             started = AT_NOW - timedelta(hours=self.hours * (6 * (2 - number)))
             partial = number == 1
@@ -261,7 +263,7 @@ def planned_view(candles: Mapping[str, pl.DataFrame], timeframe: str = "4h") -> 
         quote="USDT",
         initial_cash=CASH,
         anchor_at=account.times[0],
-        watermark_at=account.times[-1] + timedelta(hours=account.hours),
+        watermark_at=account.times[-1],
         strategy="fibonacci_golden_zone",
         parameters={"lookback_bars": 50, "zone_high": 0.5, "zone_low": 0.618, "stop_ratio": 0.786, "confirm": True},
         **{table: frame_of(table, rows) for table, rows in account.rows.items()},

@@ -121,8 +121,20 @@ def test_stops_and_targets_are_drawn_while_they_stood(view: AccountView) -> None
     levels = charts.trade_levels(view, trades)
     for trade, own in zip(trades.iter_rows(named=True), levels, strict=True):
         assert {"stop", "target_1", "target_2"} <= {level.leg for level in own}
-        end = trade["closed_at"] or view.watermark_at
+        end = trade["closed_at"] or view.watermark_at + timedelta(hours=4)
         assert all(trade["opened_at"] <= level.since <= level.until <= end for level in own)
+
+
+def test_a_stop_that_moved_to_the_entry_is_drawn_lower_until_the_first_target(view: AccountView) -> None:
+    trades = metrics.pair_trades(view.fills)
+    moved = trades["exit_legs"].list.first() == "target_1"
+    assert moved.any()
+    for row in moved.arg_true().to_list():
+        entry = trades["entry_price"][row]
+        stops = [level for level in charts.trade_levels(view, trades)[row] if level.leg == "stop"]
+        target = next(level for level in charts.trade_levels(view, trades)[row] if level.leg == "target_1")
+        assert [stop.price < entry for stop in stops] == [True, False]
+        assert stops[0].until == stops[1].since == target.until
 
 
 def test_levels_come_from_the_signal_where_no_protective_order_is_in_the_ledger(view: AccountView) -> None:
@@ -130,7 +142,7 @@ def test_levels_come_from_the_signal_where_no_protective_order_is_in_the_ledger(
     trades = metrics.pair_trades(view.fills)
     closed = trades["closed_at"].is_not_null().to_list()
     for is_closed, own in zip(closed, charts.trade_levels(bare, trades), strict=True):
-        assert [level.leg for level in own] == ["stop", "target_1", "target_2"] or not is_closed
+        assert {level.leg for level in own} == {"stop", "target_1", "target_2"} or not is_closed
 
 
 def test_an_open_positions_stop_is_drawn_where_it_stands_now(view: AccountView) -> None:

@@ -109,12 +109,15 @@ def test_an_account_without_bars_stands_at_its_initial_cash() -> None:
 
 def test_the_first_cycle_says_that_the_account_was_opened(view: AccountView) -> None:
     said = terminal(planned_result(view, created=True, watermark_before=None, bars=540))
-    assert "Account opened. This cycle processed 540 bars from the start to the watermark 2026-04-30" in said
+    assert "Account opened. This cycle processed 540 bars from the start to the watermark 2026-04-29 20:00 UTC" in said
 
 
 def test_a_later_cycle_says_where_it_continues_and_how_the_account_stands(view: AccountView) -> None:
     said = terminal(planned_result(view))
-    assert "Continues at the watermark 2026-04-29 00:00 UTC. This cycle processed 6 bars, up to 2026-04-30 00:00 UTC." in said
+    assert (
+        "Continues at the watermark 2026-04-28 20:00 UTC. This cycle processed 6 bars; the watermark is now 2026-04-29 20:00 UTC."
+        in said
+    )
     for label in ("Equity", "Cash", "Return", "Drawdown", "Stop", "Target 1", "Target 2", "Last fills"):
         assert label in said
     assert "/home/trader/candlewick/data/reports/demo.html" in said
@@ -123,7 +126,7 @@ def test_a_later_cycle_says_where_it_continues_and_how_the_account_stands(view: 
 
 
 def test_a_cycle_without_new_bars_says_so(view: AccountView) -> None:
-    assert "Nothing new since 2026-04-30 00:00 UTC" in terminal(planned_result(view, bars=0))
+    assert "Nothing new since the watermark 2026-04-29 20:00 UTC" in terminal(planned_result(view, bars=0))
 
 
 def test_a_cycle_beside_another_one_says_that_it_changed_nothing(view: AccountView) -> None:

@@ -5,7 +5,7 @@ The page's script (assets/report.js) is the reader of this document; the two cha
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 
@@ -97,34 +97,54 @@ def _bars_document(candles: pl.DataFrame, decimals: int, step: int) -> dict[str,
     }
 
 
+def _end(view: AccountView) -> datetime:
+    """Close of the last bar the account has seen; the watermark is that bar's open."""
+    return (view.watermark_at or view.anchor_at) + timedelta(milliseconds=timeframe_ms(view.timeframe))
+
+
+def _with_first_stop(levels: list[Level], entry_price: Decimal, first: Decimal | None) -> list[Level]:
+    """The ledger keeps a stop's last price. One that moved to the entry after the first target stood lower before."""
+    stop = next((level for level in levels if level.leg == "stop" and level.price == entry_price), None)
+    moved_at = next((level.until for level in levels if level.leg == "target_1"), None)
+    if stop is None or moved_at is None or not stop.since < moved_at <= stop.until:
+        return levels
+    before = [Level("stop", first, stop.since, moved_at)] if first is not None else []
+    others = [level for level in levels if level is not stop]
+    return [*before, Level("stop", stop.price, moved_at, stop.until), *others]
+
+
 def trade_levels(view: AccountView, trades: pl.DataFrame) -> list[list[Level]]:
     """Stops and targets of each trade (a row of ``pair_trades``): from its orders, else its signal, else its position."""
-    signals = {row["signal_id"]: row for row in view.signals.iter_rows(named=True)} if trades.height else {}
+    if trades.is_empty():
+        return []
+    signals = {row["signal_id"]: row for row in view.signals.iter_rows(named=True)}
     positions = {row["symbol"]: row for row in view.positions.iter_rows(named=True)}
     signal_of: dict[str, str] = {}
     standing: dict[str, list[tuple[str, Decimal, datetime, datetime | None]]] = {}
     columns = ("client_order_id", "signal_id", "leg", "status", "price", "decided_at", "closed_at")
-    for order, signal, leg, status, price, decided, ended in view.orders.select(columns).iter_rows() if trades.height else ():
+    for order, signal, leg, status, price, decided, ended in view.orders.select(columns).iter_rows():
         signal_of[order] = signal
         if leg in PROTECTIVE_LEGS and price is not None and status != "refused":
             standing.setdefault(signal, []).append((leg, price, decided, ended))
     levels: list[list[Level]] = []
     for trade in trades.iter_rows(named=True):
-        opened = trade["opened_at"]
-        closed = trade["closed_at"] or max(view.watermark_at or opened, opened)
-        signal = signal_of.get(trade["entry_order"], "")
+        opened, is_open = trade["opened_at"], trade["closed_at"] is None
+        closed = max(_end(view), opened) if is_open else trade["closed_at"]
+        signal = signals.get(signal_of.get(trade["entry_order"], ""))
         # The position knows where a stop stands now; an order still open may carry the price it was placed with.
-        source = positions.get(trade["symbol"]) if trade["closed_at"] is None else signals.get(signal)
+        source = positions.get(trade["symbol"]) if is_open else signal
+        orders = standing.get(signal_of.get(trade["entry_order"], ""), [])
         found = [
             Level(leg, price, max(opened, since), min(closed, max(opened, until or closed)))
-            for leg, price, since, until in standing.get(signal, [])
-            if until is not None or trade["closed_at"] is not None
+            for leg, price, since, until in orders
+            if until is not None or not is_open
         ]
-        known = {level.leg for level in found if source is not positions.get(trade["symbol"]) or level.leg != "stop"}
+        known = {level.leg for level in found if not is_open or level.leg != "stop"}
         for leg, column in _SIGNAL_COLUMNS.items():
             if source is not None and leg not in known and source[column] is not None:
                 found.append(Level(leg, source[column], opened, closed))
-        levels.append(found)
+        first = signal["stop_loss"] if signal is not None else None
+        levels.append(_with_first_stop(found, trade["entry_price"], first) if len(trade["exit_legs"]) else found)
     return levels
 
 
@@ -149,7 +169,7 @@ def symbol_document(
     """One symbol's chart. ``trades`` are the symbol's own, ``levels`` runs parallel to their rows."""
     candles = view.candles.get(symbol, empty_candles())
     decimals = price_decimals(candles)
-    end = view.watermark_at
+    end = _end(view)
     spans = trades.select("opened_at", "entry_price", pl.col("closed_at").fill_null(pl.lit(end))).iter_rows()
     return {
         "symbol": symbol,

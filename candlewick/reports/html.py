@@ -37,7 +37,7 @@ def _header(view: AccountView, generated_at: datetime) -> str:
     below = gained if returned is not None else "no bar processed yet"
     facts = [
         ("Market", f"{escape(view.market)}, {escape(view.timeframe)} candles", ""),
-        ("Span (UTC)", f"{format_time(view.anchor_at)} to {format_time(view.watermark_at)}, {sections.bars_text(view)}", ""),
+        ("Bars (UTC)", f"{format_time(view.anchor_at)} to {format_time(view.watermark_at)}, {sections.bars_text(view)}", ""),
         ("Started with", f"{format_money(view.initial_cash, view.quote)} {escape(view.quote)}", ""),
         ("Report written (UTC)", format_time(generated_at), ""),
         ("Strategy", f"<b>{escape(view.strategy)}</b>: {sections.parameters_text(view)}", "wide"),

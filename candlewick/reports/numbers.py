@@ -1,6 +1,6 @@
 """How figures are written: decimals without float noise, thousands separated, times in UTC."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 MISSING = "—"
@@ -98,6 +98,7 @@ def format_time(at: datetime | None) -> str:
     """``2026-01-31 16:00``, seconds only where there are any. The reader's column or sentence says UTC."""
     if at is None:
         return MISSING
+    at = at.astimezone(UTC)
     return at.strftime("%Y-%m-%d %H:%M:%S" if at.second else "%Y-%m-%d %H:%M")
 
 

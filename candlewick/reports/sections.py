@@ -199,7 +199,7 @@ def refusals_section(view: AccountView) -> str:
         ("Value", _NUMBER),
         ("Limit", _NUMBER),
     ]
-    columns += [("The order's reason", _TEXT)]
+    columns += [("Why", _TEXT)]
     rows = [
         [
             format_time(row["decided_at"]),

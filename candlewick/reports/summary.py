@@ -39,7 +39,7 @@ def _counts_text(counts: dict[str, int]) -> str:
 
 
 def _progress_text(data: CycleData) -> str:
-    """What the cycle moved."""
+    """What the cycle moved. The watermark is the open time of the last bar that was processed."""
     mark, before = f"{format_time(data.watermark_at)} UTC", f"{format_time(data.watermark_before)} UTC"
     if not data.acted:
         return f"This cycle changed nothing: another one of account {data.account} is at work. The account stands at {mark}."
@@ -47,12 +47,12 @@ def _progress_text(data: CycleData) -> str:
     if data.bars == 0 and data.watermark_at is None:
         return "Nothing new: no bar has closed yet. The account starts with the first one."
     if data.bars == 0:
-        return f"Nothing new since {mark}: no bar has closed after the watermark. The next cycle continues there."
+        return f"Nothing new since the watermark {mark}: no later bar has closed. The next cycle continues there."
     bars = format_count(data.bars, "bar")
     if data.watermark_before is None:
         opened = "Account opened. " if data.created and not data.dry_run else ""
         return f"{opened}This cycle {would} {bars} from the start to the watermark {mark}."
-    return f"Continues at the watermark {before}. This cycle {would} {bars}, up to {mark}."
+    return f"Continues at the watermark {before}. This cycle {would} {bars}; the watermark is now {mark}."
 
 
 def _trouble_text(result: CycleResult) -> list[str]:
