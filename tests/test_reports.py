@@ -92,6 +92,7 @@ def test_text_from_outside_is_escaped_everywhere(view: AccountView) -> None:
     named = replace(view, account=evil, market=evil, strategy=evil, parameters={evil: evil}, **frames)
     page = render_report(named, GENERATED_AT)
     assert page.count("<script>") == 1
+    assert page.count("</script") == 2
     assert "<b>alert" not in page
     assert evil not in page
     assert "&lt;/script&gt;" in page
