@@ -20,6 +20,7 @@ MIN_ANNUALISED_DAYS = 30
 """Below a month an annual figure is a month's luck to the twelfth power, so none is given."""
 AMOUNT = pl.Decimal(38, 18)
 _WIDE = Context(prec=60, rounding=ROUND_HALF_EVEN)
+_LEDGER_UNIT = Decimal("1E-18")
 
 TRADE_SCHEMA: Mapping[str, pl.DataType] = {
     "symbol": pl.String(),
@@ -70,8 +71,7 @@ def _measure(value: float) -> Measure:
 
 def _divide(numerator: Decimal, denominator: Decimal) -> Decimal:
     """A ratio at the ledger's 18 decimals, half-even."""
-    with localcontext(_WIDE):
-        return (numerator / denominator).quantize(Decimal(1).scaleb(-18))
+    return _WIDE.divide(numerator, denominator).quantize(_LEDGER_UNIT, context=_WIDE)
 
 
 # ------------------------------------------------------------------------------------------------- equity
@@ -90,14 +90,16 @@ def total_return(equity: pl.DataFrame, initial_cash: Decimal) -> Measure:
 def max_drawdown(equity: pl.DataFrame, initial_cash: Decimal) -> Drawdown:
     """The deepest drawdown; the initial cash counts as the first peak."""
     peak, peak_at, worst = initial_cash, None, Drawdown(ZERO, None, None, None)
-    recovery_level = initial_cash
-    for at, value in equity.select("at", "equity").iter_rows():
-        if worst.trough_at is not None and worst.recovered_at is None and value >= recovery_level:
-            worst = Drawdown(worst.share, worst.started_at, worst.trough_at, at)
-        if value >= peak:
-            peak, peak_at = value, at
-        elif (share := _divide(peak - value, peak)) > worst.share:
-            worst, recovery_level = Drawdown(share, peak_at, at, None), peak
+    depth, depth_peak = ZERO, initial_cash  # of the deepest so far; shares are compared crosswise, without a division
+    with localcontext(_WIDE):
+        for at, value in zip(equity["at"].to_list(), equity["equity"].to_list(), strict=True):
+            if worst.trough_at is not None and worst.recovered_at is None and value >= depth_peak:
+                worst = Drawdown(worst.share, worst.started_at, worst.trough_at, at)
+            if value >= peak:
+                peak, peak_at = value, at
+            elif (peak - value) * depth_peak > depth * peak:
+                depth, depth_peak = peak - value, peak
+                worst = Drawdown(_divide(depth, peak), peak_at, at, None)
     return worst
 
 

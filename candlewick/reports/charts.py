@@ -167,7 +167,7 @@ def symbol_document(
     view: AccountView, symbol: str, trades: pl.DataFrame, levels: Sequence[Sequence[Level]], factor: int
 ) -> Document:
     """One symbol's chart. ``trades`` are the symbol's own, ``levels`` runs parallel to their rows."""
-    candles = view.candles.get(symbol, empty_candles())
+    candles = view.candles[symbol] if symbol in view.candles else empty_candles()
     decimals = price_decimals(candles)
     end = _end(view)
     spans = trades.select("opened_at", "entry_price", pl.col("closed_at").fill_null(pl.lit(end))).iter_rows()
