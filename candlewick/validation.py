@@ -8,7 +8,7 @@
 | ``unclosed`` | info | bars still open at ``now_ms`` are dropped |
 | ``future`` | warning | bars that open after ``now_ms`` are dropped: a clock or a unit is wrong somewhere |
 | ``gap`` | info | kept as a fact: nothing fills inside it |
-| ``repeated_candle`` | warning | kept: a traded bar has the five numbers of the bar before it |
+| ``repeated_candle`` | warning | kept: a bar that traded has exactly the five numbers of an earlier one |
 | ``volume_level`` | warning | kept: the level of the volume jumps a hundredfold and stays (base and quote volume swapped?) |
 
 Anything else that is wrong makes every later number worthless and raises InvalidCandles: values that are missing or not
@@ -249,10 +249,11 @@ def _gaps(candles: pl.DataFrame, length_ms: int, after_ms: int | None) -> list[F
 
 
 def _repeated(candles: pl.DataFrame, length_ms: int) -> list[Finding]:
-    same = pl.all_horizontal([pl.col(name) == pl.col(name).shift(1) for name in _NUMBERS])
-    found = candles.filter(same & (pl.col("volume") > 0) & (pl.col("high") > pl.col("low")))
+    """Bars that traded and agree in five numbers to the last digit: all but one are copies (none in a million good bars)."""
+    traded = candles.filter((pl.col("volume") > 0) & (pl.col("high") > pl.col("low")))
+    found = traded.filter(~pl.struct(_NUMBERS).is_first_distinct())
     return [
-        Finding("repeated_candle", "warning", start, end, f"{bars} bars have exactly the numbers of the bar before; kept")
+        Finding("repeated_candle", "warning", start, end, f"{bars} bars have exactly the numbers of an earlier bar; kept")
         for start, end, bars in _runs(found, length_ms)
     ]
 
