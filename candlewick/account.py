@@ -11,7 +11,6 @@ from candlewick.errors import AccountMismatch, UsageError
 from candlewick.instruments import Instrument
 from candlewick.rows import ACCOUNT_ROW, TERMS_ROW, Value, frame
 from candlewick.rules import Rules
-from candlewick.strategies.contract import Strategy
 
 Scalar = str | int | float | bool
 
@@ -49,14 +48,16 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class AccountRequest:
-    """What a user asks of an account; None where the user did not say, and then the account's own word counts."""
+    """What a user asks of an account; None where the user did not say, and then the account's own word counts.
 
-    name: str
+    ``parameters`` are all of the strategy's, defaults included.
+    """
+
     market: str | None = None
     symbols: tuple[str, ...] | None = None
     timeframe: str | None = None
-    strategy: Strategy | None = None
-    strategy_name: str | None = None
+    strategy: str | None = None
+    parameters: Mapping[str, Scalar | None] | None = None
     cash: Decimal | None = None
     since_ms: int | None = None
 
@@ -69,18 +70,15 @@ def common_quote(instruments: Sequence[Instrument]) -> str:
     return next(iter(quotes))
 
 
-def refuse_mismatch(account: Account, request: AccountRequest, parameters: Mapping[str, Scalar | None] | None) -> None:
-    """Raises AccountMismatch when something was asked for that the account was not opened with.
-
-    ``parameters`` are those of the strategy asked for, defaults included; None when neither was given.
-    """
+def refuse_mismatch(account: Account, request: AccountRequest) -> None:
+    """Raises AccountMismatch when something was asked for that the account was not opened with."""
     current = account.current
     asked = (
         ("--market", request.market, account.market),
         ("--symbols", request.symbols, account.symbols),
         ("--timeframe", request.timeframe, account.timeframe),
-        ("--strategy", request.strategy_name, current.strategy),
-        ("--param", parameters, dict(current.parameters)),
+        ("--strategy", request.strategy, current.strategy),
+        ("--param", request.parameters, dict(current.parameters)),
         ("--cash", request.cash, account.initial_cash),
         ("--since", request.since_ms, account.anchor_ms),
     )

@@ -69,7 +69,7 @@ def advance_account(
     for position, version in enumerate(account.terms):
         following = account.terms[position + 1 :]
         end_ms = following[0].effective_from_ms - 1 if following else until_ms
-        if until_ms is None or end_ms is None or end_ms < (state.watermark_ms or account.anchor_ms - 1):
+        if until_ms is None or end_ms is None or end_ms <= (state.watermark_ms or account.anchor_ms - 1):
             continue
         terms = engine_terms(account, version)
         rows = build_input(terms, candles, signals[version.version], state.watermark_ms, min(end_ms, until_ms))

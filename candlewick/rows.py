@@ -85,6 +85,15 @@ POSITION_ROW: Schema = {
     "last_price": AMOUNT,
     "opened_at": TIME,
 }
+EQUITY_ROW: Schema = {
+    "account": TEXT,
+    "at": TIME,
+    "equity": AMOUNT,
+    "cash": AMOUNT,
+    "position_value": AMOUNT,
+    "drawdown_share": AMOUNT,
+    "open_positions": pl.Int32(),
+}
 EVENT_ROW: Schema = {"account": TEXT, "sequence": NUMBER, "at": TIME, "kind": TEXT, "symbol": TEXT, "document": TEXT}
 ACCOUNT_ROW: Schema = {
     "account": TEXT,

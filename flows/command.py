@@ -1,0 +1,56 @@
+"""What the commands of all flows share: running a flow, with progress on the terminal while Prefect starts and works."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Coroutine
+from contextlib import ExitStack
+from typing import TypeVar
+
+from prefect.client.schemas.objects import State
+
+from candlewick.announcing import listening
+from candlewick.cli import progress
+from candlewick.results import CycleResult
+
+Result = TypeVar("Result")
+
+
+class ProgressLine:
+    """Turns announcements into progress lines: each one ends the one before."""
+
+    def __init__(self) -> None:
+        self._line = ExitStack()
+
+    def say(self, text: str) -> None:
+        """Begin a new line."""
+        self._line.close()
+        self._line.enter_context(progress(text))
+
+    def end(self) -> None:
+        """End the last line."""
+        self._line.close()
+
+
+def run_flow(call: Coroutine[None, None, Result]) -> Result:
+    """Run an async flow to its end, showing what happens. A temporary server is said to be one: it takes its time."""
+    line = ProgressLine()
+    try:
+        with listening(line.say):
+            line.say(
+                f"asking Prefect's server at {os.environ['PREFECT_API_URL']}"
+                if os.environ.get("PREFECT_API_URL")
+                else "starting Prefect's temporary server (up to half a minute; `make serve` keeps one running)"
+            )
+            return asyncio.run(call)
+    finally:
+        line.end()
+
+
+async def result_of(flow: Awaitable[State[State[CycleResult]]]) -> CycleResult:
+    """The result that a flow's final state carries. Raises what the flow raised."""
+    state = await flow
+    answer: object = await state.aresult(raise_on_failure=False)
+    if isinstance(answer, BaseException):
+        raise answer
+    assert isinstance(answer, CycleResult), f"the flow ended without a result: {state.name}"
+    return answer

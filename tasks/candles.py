@@ -1,0 +1,126 @@
+"""Candles of one symbol: fetched, checked, put into the lake. What travels on is a reference, never the frame."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypedDict
+
+import polars as pl
+from prefect import task
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
+from prefect.tasks import Task
+
+from candlewick.candles import CandlePage, opened_at_ms
+from candlewick.errors import InvalidCandles, MarketUnavailable, RateLimited
+from candlewick.lake import AppendReport, Lake
+from candlewick.market.retry import retry_delay_s
+from candlewick.timeframes import format_utc
+from candlewick.validation import Finding, ValidatedCandles, validate_candles
+from candlewick.windows import FetchPlan, remember_covered
+from tasks.market import MarketAccess
+
+_GAPS_ASKED_AGAIN = 3
+_LONGEST_PAUSE_S = 120.0
+
+
+class FetchedSeries(TypedDict):
+    """JSON-ready word on a series that is complete in the lake now. ``forming`` is [open time in ms, open]."""
+
+    symbol: str
+    last_ms: int | None
+    added: int
+    forming: list[float] | None
+    findings: list[list[str | int]]
+
+
+def fetch_key(_context: TaskRunContext, arguments: dict[str, Any]) -> str:
+    """Exchange, symbol, timeframe and last closed bar; and where the lake is and ends, so that a lost lake is filled again."""
+    plan: FetchPlan = arguments["plan"]
+    series = plan.series
+    where = arguments["lake"].root
+    return f"candles-1/{where}/{series.market}/{series.symbol}/{series.timeframe}/{plan.last_closed_ms}/{plan.since_ms}"
+
+
+def patience(access: MarketAccess) -> Callable[[Task[..., Any], TaskRun, State[Any]], Awaitable[bool]]:
+    """A retry condition with the exchange's settings: retry what may pass, after as long as the exchange asks for.
+
+    Prefect reads the delay after it has asked the condition, so the condition sets it (on this symbol's copy of the task).
+    """
+
+    async def may_pass(copy: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+        error = await state.aresult(raise_on_failure=False)
+        pause_s = error.retry_after_s if isinstance(error, RateLimited) else None
+        if not isinstance(error, MarketUnavailable | InvalidCandles) or (pause_s or 0) > _LONGEST_PAUSE_S:
+            return False
+        delay_s = retry_delay_s(max(run.run_count, 1), pause_s, access.retry_base_s, access.retry_max_s, random.random())
+        copy.retry_delay_seconds = [delay_s]
+        return True
+
+    return may_pass
+
+
+@task(
+    name="fetch-candles",
+    task_run_name="fetch {plan.series.symbol} {plan.series.timeframe}",
+    cache_key_fn=fetch_key,
+    cache_expiration=timedelta(days=1),
+    persist_result=True,
+    result_serializer="json",
+    timeout_seconds=900,
+)
+async def fetch_candles(access: MarketAccess, plan: FetchPlan, lake: Lake) -> FetchedSeries:
+    """Complete one series in the lake up to the last closed bar. Raises MarketUnavailable, InvalidCandles, LakeError."""
+    page = await access.market.fetch(plan.series.symbol, plan.series.timeframe, plan.since_ms, plan.now_ms)
+    checked = await confirm_gaps(access, plan, page, before_ms=_last_known(lake, plan))
+    report = await asyncio.to_thread(_keep, lake, plan, checked)
+    findings = [*checked.findings, *_revised(report)]
+    times = opened_at_ms(checked.candles)
+    return FetchedSeries(
+        symbol=plan.series.symbol,
+        last_ms=int(times[-1]) if len(times) else None,
+        added=report.added,
+        forming=None if page.forming is None else [page.forming.opened_at_ms, page.forming.open],
+        findings=[[f.kind, f.severity, f.span_start_ms, f.span_end_ms, f.evidence] for f in findings],
+    )
+
+
+async def confirm_gaps(access: MarketAccess, plan: FetchPlan, page: CandlePage, before_ms: int | None) -> ValidatedCandles:
+    """The page, validated; bars that are missing from it are asked for once more before their absence is believed."""
+    checked = validate_candles(page.candles, plan.series, plan.now_ms, before_ms)
+    gaps = [finding for finding in checked.findings if finding.kind == "gap"][:_GAPS_ASKED_AGAIN]
+    if not gaps or access.max_attempts == 1:
+        return checked
+    again = [
+        (await access.market.fetch(plan.series.symbol, plan.series.timeframe, gap.span_start_ms, gap.span_end_ms)).candles
+        for gap in gaps
+    ]
+    return validate_candles(pl.concat([page.candles, *again]), plan.series, plan.now_ms, before_ms)
+
+
+def _last_known(lake: Lake, plan: FetchPlan) -> int | None:
+    span = lake.span(plan.series)
+    return span[1] if span is not None and span[1] < plan.since_ms else None
+
+
+def _keep(lake: Lake, plan: FetchPlan, checked: ValidatedCandles) -> AppendReport:
+    report = lake.append(plan.series, checked.candles, plan.series.market, datetime.now(UTC))
+    remember_covered(lake, plan)
+    return report
+
+
+def _revised(report: AppendReport) -> list[Finding]:
+    """Bars that the market now tells differently than before. The lake keeps the first word: accounts have acted on it."""
+    rows = report.conflicting.iter_rows(named=True)
+    times = opened_at_ms(report.conflicting).tolist()
+    return [
+        Finding(
+            "revised",
+            "warning",
+            time,
+            time + 1,
+            f"bar {format_utc(time)}: close {row['close']} kept, {row['close_offered']} offered",
+        )
+        for time, row in zip(times, rows, strict=True)
+    ]

@@ -1,0 +1,28 @@
+"""The engine, as a step of a flow: every closed bar since the watermark, decided by compiled code."""
+
+from collections.abc import Mapping
+
+import polars as pl
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from candlewick.advancing import advance_account, common_watermark, refuse_changed_history
+from candlewick.candles import FormingBar
+from candlewick.cycle import Decided, Start, conclude
+
+
+@task(name="step-engine", task_run_name="step {start.account.name}", cache_policy=NO_CACHE, timeout_seconds=1800)
+def step_engine(
+    start: Start,
+    candles: Mapping[str, pl.DataFrame],
+    signals: Mapping[int, Mapping[str, pl.DataFrame]],
+    forming: Mapping[str, FormingBar | None],
+) -> Decided:
+    """What the account does with every bar that all its symbols have. Raises HistoryChanged, EngineOverflow.
+
+    ``candles`` from the anchor on by symbol; ``signals`` the same rows by version of the terms and symbol.
+    """
+    refuse_changed_history(start.account, candles, start.state.watermark_ms, start.digests)
+    until_ms = common_watermark(candles)
+    advanced = advance_account(start.account, start.state, candles, signals, until_ms, forming)
+    return conclude(start, advanced, candles)
