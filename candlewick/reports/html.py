@@ -20,12 +20,19 @@ from candlewick.reports.numbers import format_count, format_money, format_ratio,
 from candlewick.reports.view import AccountView
 
 _BUTTON_SYMBOLS = 8
+_NAMED_SYMBOLS = 12
 _RANGES = ((7, "1 week"), (30, "1 month"), (90, "3 months"), (365, "1 year"))
 
 
 @cache
 def _asset(name: str) -> str:
     return files("candlewick.reports").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _symbols_text(view: AccountView) -> str:
+    """The first symbols by name; the section on candles lists all of them."""
+    more = len(view.symbols) - _NAMED_SYMBOLS
+    return escape(", ".join(view.symbols[:_NAMED_SYMBOLS])) + (f" and {more:,} more, listed below" if more > 0 else "")
 
 
 def _header(view: AccountView, generated_at: datetime) -> str:
@@ -41,7 +48,7 @@ def _header(view: AccountView, generated_at: datetime) -> str:
         ("Started with", f"{format_money(view.initial_cash, view.quote)} {escape(view.quote)}", ""),
         ("Report written (UTC)", format_time(generated_at), ""),
         ("Strategy", f"<b>{escape(view.strategy)}</b>: {sections.parameters_text(view)}", "wide"),
-        (f"Symbols ({len(view.symbols)})", escape(", ".join(view.symbols)), "wide"),
+        (f"Symbols ({len(view.symbols)})", _symbols_text(view), "wide"),
     ]
     items = "".join(f'<div class="{kind}"><dt>{escape(name)}</dt><dd>{value}</dd></div>' for name, value, kind in facts)
     return (
