@@ -183,12 +183,13 @@ class Database:
     def _version(self, connection: Connection) -> int:
         """Schema version, 0 for a database without tables. Raises LedgerUnreadable, LedgerTooNew."""
         _refuse_truncated(connection, self.path)
-        tables = {str(row[0]) for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
-        if "schema_migrations" not in tables:
+        try:
+            row = connection.execute("SELECT coalesce(max(version), 0) FROM schema_migrations").fetchall()[0]
+        except duckdb.CatalogException:
+            tables = [str(row[0]) for row in connection.execute("SELECT table_name FROM duckdb_tables() ORDER BY 1").fetchall()]
             if tables:
-                raise unreadable(self.path, f"it is a DuckDB database of something else (tables {sorted(tables)[:5]})")
+                raise unreadable(self.path, f"it is a DuckDB database of something else (tables {tables[:5]})") from None
             return 0
-        row = connection.execute("SELECT coalesce(max(version), 0) FROM schema_migrations").fetchall()[0]
         version, newest = int(row[0]), len(self._migrations)
         if version > newest:
             raise LedgerTooNew(

@@ -6,7 +6,7 @@ carried along could be wrong for ever, and DuckDB sums a million postings in mil
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -22,9 +22,13 @@ Cell = str | int | Decimal | datetime | None
 
 @dataclass(frozen=True, slots=True)
 class Invariant:
-    """``query`` answers the offending rows, its columns fill ``message``; `{scope_<table>}` is the rows to look at."""
+    """``query`` answers the offending rows, its columns fill ``message``; `{scope_<table>}` is the rows to look at.
+
+    It can only be broken by writing to one of ``tables``, and is asked only then; always, where none is named.
+    """
 
     name: str
+    tables: tuple[str, ...]
     message: str
     query: str
 
@@ -32,12 +36,14 @@ class Invariant:
 _INVARIANTS = (
     Invariant(
         "postings balance",
+        ("postings",),
         "transaction {0}: its {1} postings sum to {2} instead of 0",
         """SELECT transaction_id, asset, sum(amount) FROM {scope_postings}
            GROUP BY ALL HAVING sum(amount) <> 0 ORDER BY ALL""",
     ),
     Invariant(
         "positions are what was posted",
+        (),
         "{0}: postings hold {1}, positions {2}",
         """SELECT coalesce(p.asset, q.asset), coalesce(p.held, 0), coalesce(q.held, 0)
            FROM (SELECT asset, sum(amount) AS held FROM postings
@@ -49,29 +55,34 @@ _INVARIANTS = (
     ),
     Invariant(
         "equity is cash plus positions",
+        ("equity",),
         "equity at {0}: {1} is not cash {2} + positions {3}",
         """SELECT "at", equity, cash, position_value FROM {scope_equity}
            WHERE equity <> cash + position_value ORDER BY 1""",
     ),
     Invariant(
         "cash is never negative",
+        ("equity",),
         "equity at {0}: cash is {1}",
         'SELECT "at", cash FROM {scope_equity} WHERE cash < 0 ORDER BY 1',
     ),
     Invariant(
         "no order without its signal",
+        ("orders",),
         "order {0}: its signal {1} is not in the ledger",
         """SELECT client_order_id, signal_id FROM {scope_orders} o
            WHERE signal_id NOT IN (SELECT signal_id FROM signals WHERE account = $account) ORDER BY 1""",
     ),
     Invariant(
         "no fill without its order",
+        ("fills",),
         "fill {0}: its order {1} is not in the ledger",
         """SELECT fill_id, client_order_id FROM {scope_fills} f
            WHERE client_order_id NOT IN (SELECT client_order_id FROM orders WHERE account = $account) ORDER BY 1""",
     ),
     Invariant(
         "no more is filled than was ordered",
+        ("fills", "orders"),
         "order {0}: filled {1} of {2}",
         """SELECT o.client_order_id, sum(f.quantity), any_value(o.quantity) FROM fills f JOIN orders o USING (client_order_id)
            WHERE f.account = $account AND (f.client_order_id IN (SELECT client_order_id FROM {scope_fills} s)
@@ -81,6 +92,7 @@ _INVARIANTS = (
     *(
         Invariant(
             "sequence numbers are used once and increase",
+            (table,),
             f"{table}: number {{0}} of this transaction is used twice or not above {{1}}, the last one before it",
             f"""SELECT sequence, last FROM (SELECT sequence, count(*) OVER (PARTITION BY sequence) AS uses,
                   (SELECT coalesce(max(sequence), 0) FROM {table}
@@ -100,8 +112,8 @@ _CASH = f"""SELECT
     (SELECT state::VARCHAR FROM checkpoints WHERE account = $account)"""
 
 
-def check_written(connection: Connection, account: str, run_id: str) -> None:
-    """Check what this transaction staged and wrote, and the account's balances. Raises InvariantViolated."""
+def check_written(connection: Connection, account: str, run_id: str, written: Mapping[str, int]) -> None:
+    """Check what this transaction staged and wrote (rows by table), and the account's balances. Raises InvariantViolated."""
     keys = {"orders": "client_order_id", "fills": "fill_id", "postings": "transaction_id"}
     scopes = {
         f"scope_{table}": f"(SELECT * FROM {table} WHERE account = $account AND {key} IN (SELECT {key} FROM new_{table}))"
@@ -110,7 +122,8 @@ def check_written(connection: Connection, account: str, run_id: str) -> None:
     scopes["scope_equity"] = '(SELECT * FROM equity WHERE account = $account AND "at" IN (SELECT "at" FROM new_equity))'
     for table in ("orders", "fills", "events"):
         scopes[f"scope_new_{table}"] = f"(SELECT * FROM {table} WHERE account = $account AND run_id = $run_id)"
-    _check(connection, account, run_id, scopes)
+    concerned = [one for one in _INVARIANTS if not one.tables or any(written.get(table) for table in one.tables)]
+    _check(connection, account, run_id, concerned, scopes)
 
 
 def check_account(connection: Connection, account: str) -> None:
@@ -118,11 +131,11 @@ def check_account(connection: Connection, account: str) -> None:
     tables = ("orders", "fills", "postings", "equity", "events")
     scopes = {f"scope_{table}": f"(SELECT * FROM {table} WHERE account = $account)" for table in tables}
     scopes |= {f"scope_new_{table}": scopes[f"scope_{table}"] for table in ("orders", "fills", "events")}
-    _check(connection, account, "", scopes)
+    _check(connection, account, "", _INVARIANTS, scopes)
 
 
-def _check(connection: Connection, account: str, run_id: str, scopes: Mapping[str, str]) -> None:
-    for invariant in _INVARIANTS:
+def _check(connection: Connection, account: str, run_id: str, invariants: Sequence[Invariant], scopes: Mapping[str, str]) -> None:
+    for invariant in invariants:
         query = invariant.query.format(**scopes)
         names = {"account": account, "run_id": run_id}
         parameters = {name: value for name, value in names.items() if f"${name}" in query}

@@ -101,7 +101,7 @@ class Ledger:
             written["positions"] = replace_positions(connection, write.account, staged["positions"])
             written["quality"] = append_findings(connection, staged["quality"])
             put_checkpoint(connection)
-            check_written(connection, write.account, write.run_id)
+            check_written(connection, write.account, write.run_id, written)
         return CommitReport(written, version)
 
     def record_run(self, runs: pl.DataFrame) -> None:
