@@ -23,6 +23,7 @@ from candlewick.store.ledger import CycleWrite, Ledger
 from candlewick.store.lock import HeldLock, Holder
 from candlewick.store.migrations import MIGRATIONS
 from candlewick.store.queries import EXPORTED
+from candlewick.store.reference import DESCRIPTIONS, ledger_reference
 from candlewick.store.tables import TABLES
 from tests.ledger_rows import ANCHOR_MS, HOUR_MS, NOW, Trader, altered
 
@@ -457,3 +458,11 @@ def test_the_tables_known_to_the_code_are_those_of_the_migrations(ledger: Ledger
             ).fetchall()[0][0]
             assert tuple(key) == table.key, name
     assert len(MIGRATIONS) >= 1
+
+
+def test_the_schema_reference_describes_every_table_and_column_and_is_up_to_date(ledger: Ledger) -> None:
+    with ledger.database.read() as connection:
+        columns = connection.execute("SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal").fetchall()
+    described = {(table, column) for table, (_, names) in DESCRIPTIONS.items() for column in names}
+    assert set(columns) == described
+    assert (ROOT / "docs" / "ledger.md").read_text() == ledger_reference()

@@ -1,0 +1,273 @@
+"""The ledger's schema reference: what every table and column means, and the page docs/ledger.md made of it.
+
+`python -m candlewick.store.reference > docs/ledger.md` writes the page; a test keeps both true to the migrations.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from candlewick.store.database import Database
+from candlewick.store.tables import TABLES
+
+_ACCOUNT = "Name of the account."
+_SYMBOL = "As ccxt writes it: `BTC/USDT`."
+_RUN = "Run that wrote the row (bookkeeping)."
+_RECORDED = "Real time of the writing (bookkeeping)."
+_SEQUENCE = "Number of the engine's event; increases through the account's life."
+_LEVELS = {
+    "stop_loss": "Price of the stop; null: none.",
+    "take_profit_1": "Price of the first target; null: none.",
+    "take_profit_2": "Price of the second target; null: none.",
+}
+
+# Table -> what a row is, and column -> what it holds.
+DESCRIPTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "accounts": (
+        "One trading account, as it was opened.",
+        {
+            "account": _ACCOUNT,
+            "market": "`sample`, `files:DIR`, or a ccxt exchange id.",
+            "timeframe": "Length of a bar, `1m` to `1w`.",
+            "symbols": "JSON list; the order in which symbols act at one timestamp.",
+            "quote": "Currency of all cash, prices and fees.",
+            "initial_cash": "The first deposit.",
+            "anchor_at": "Open time of the first bar; indicators are computed from here on.",
+            "recorded_at": _RECORDED,
+        },
+    ),
+    "terms": (
+        "What an account trades by, in versions.",
+        {
+            "account": _ACCOUNT,
+            "version": "Counts from 1.",
+            "effective_from": "Acts from the first bar that opens at or after this.",
+            "strategy": "Name or import path.",
+            "parameters": "JSON object: all parameters, defaults included.",
+            "rules": "JSON object: sizing and risk (candlewick/rules.py); decimals as text.",
+            "instruments": "JSON list: tick, step, minimums and fees by symbol (candlewick/instruments.py).",
+            "run_id": _RUN,
+            "recorded_at": _RECORDED,
+        },
+    ),
+    "runs": (
+        "One run of a cycle, whether it succeeded or not.",
+        {
+            "run_id": "Unique for every attempt.",
+            "account": _ACCOUNT,
+            "flow_run_id": "Prefect's id of the flow run; null outside Prefect.",
+            "correlation_id": "Stands in every log line of the run.",
+            "status": "`success`, `partial` or `failure`.",
+            "error": "What went wrong; null on success.",
+            "started_at": "Real time.",
+            "completed_at": "Real time.",
+            "watermark_before": "The account's watermark when the run began.",
+            "watermark_at": "The account's watermark when it ended.",
+            "bars": "Number of bar times processed.",
+            "code_version": "Version of the code that decided.",
+            "candle_digests": "JSON object: SHA-256 of the candles it decided on, by symbol.",
+            "durations_s": "JSON object: seconds by step.",
+            "notices": "JSON list of texts.",
+        },
+    ),
+    "signals": (
+        "A decision of a strategy that was not HOLD, at a bar's close.",
+        {
+            "signal_id": "Function of account, symbol and `decided_at`.",
+            "account": _ACCOUNT,
+            "symbol": _SYMBOL,
+            "bar_opened_at": "Open time of the bar at whose close it was decided.",
+            "decided_at": "Close time of that bar.",
+            "action": "`BUY` or `SELL`.",
+            "entry": "Price the strategy had in mind, to 8 decimals; informative.",
+            "stop_loss": "As the strategy gave it as a price; null where it gave a distance or none.",
+            "take_profit_1": "As above.",
+            "take_profit_2": "As above.",
+            "target_weight": "Share of the capital, -1 to 1; null: an equal share.",
+            "reason": "The strategy's words.",
+            "outcome": "What became of it: `entry_ordered`, `exit_ordered`, `refused`, `already_in_position`, ...",
+            "run_id": _RUN,
+        },
+    ),
+    "orders": (
+        "An order, from its decision to its end. While `open` it may be amended and closed; then never again.",
+        {
+            "client_order_id": "Function of account, strategy, symbol, `decided_at` and leg.",
+            "account": _ACCOUNT,
+            "symbol": _SYMBOL,
+            "signal_id": "The signal it follows from.",
+            "sequence": _SEQUENCE,
+            "leg": "`entry`, `exit`, `stop`, `target_1` or `target_2`.",
+            "side": "`buy` or `sell`.",
+            "kind": "`market`, `stop` or `limit`.",
+            "decided_at": "Close time of the bar at which it was decided.",
+            "budget": "What an entry may spend, fees included; null for others.",
+            "quantity": "In base currency; of an entry known with its fill.",
+            "price": "Of a stop or limit; null for market orders.",
+            "status": "`open`, `filled`, `cancelled` or `refused`.",
+            "closed_at": "Market time of the end; null while open.",
+            "rule": "The rule that refused it; null otherwise.",
+            "rule_limit": "The rule's limit, in the rule's unit.",
+            "rule_value": "The value that broke it.",
+            "reason": "In words.",
+            "run_id": "Run that decided it (bookkeeping).",
+        },
+    ),
+    "fills": (
+        "One execution.",
+        {
+            "fill_id": "`client_order_id` and a number.",
+            "account": _ACCOUNT,
+            "symbol": _SYMBOL,
+            "client_order_id": "The order it fills.",
+            "sequence": _SEQUENCE,
+            "leg": "As of the order.",
+            "side": "As of the order.",
+            "bar_opened_at": "Open time of the bar it happened in.",
+            "phase": "`open`: at the bar's open; `intrabar`: at a stop's or target's price.",
+            "reference_price": "Price before slippage: the open, the stop or the target.",
+            "price": "Price paid or received.",
+            "quantity": "In base currency.",
+            "notional": "Price times quantity, in quote currency.",
+            "fee": "In quote currency.",
+            "realized_pnl": "Of a sale, after both fees; null for a purchase.",
+            "reason": "In words.",
+            "run_id": _RUN,
+            "posted_at": "Real time of the posting, beside its market time (bookkeeping).",
+        },
+    ),
+    "postings": (
+        "One leg of a movement. The legs of a transaction sum to zero per asset.",
+        {
+            "posting_id": "`transaction_id` and a number.",
+            "account": _ACCOUNT,
+            "transaction_id": "The fill's id, or `<account>-deposit`.",
+            "ledger_account": "`assets:cash`, `assets:position`, `market`, `expenses:fees`, `equity:deposits`.",
+            "asset": "Currency of the amount.",
+            "amount": "Signed.",
+            "market_at": "Market time: the open time of the fill's bar.",
+            "run_id": _RUN,
+            "posted_at": "Real time of the posting (bookkeeping).",
+        },
+    ),
+    "positions": (
+        "An open position. The only rows that are replaced: they are the fold of fills up to the checkpoint.",
+        {
+            "account": _ACCOUNT,
+            "symbol": _SYMBOL,
+            "quantity": "In base currency.",
+            "entry_price": "Price of the entry's fill.",
+            "cost": "Notional and entry fee of what is still held.",
+            **_LEVELS,
+            "last_price": "Last close seen.",
+            "opened_at": "Open time of the bar of the entry's fill.",
+        },
+    ),
+    "equity": (
+        "What the account was worth at each bar's close.",
+        {
+            "account": _ACCOUNT,
+            "at": 'Close time of the bar. A keyword of DuckDB: quote it (`"at"`).',
+            "equity": "Cash plus position value.",
+            "cash": "Quote currency at hand.",
+            "position_value": "Open positions at this close.",
+            "drawdown_share": "Loss since the highest equity so far, as a share of it (0 to 1).",
+            "open_positions": "Number of open positions.",
+        },
+    ),
+    "events": (
+        "Everything the engine did, in its order.",
+        {
+            "account": _ACCOUNT,
+            "sequence": _SEQUENCE,
+            "at": "Market time. A keyword of DuckDB: quote it.",
+            "kind": "`signal`, `order`, `refusal`, `fill`, `cancel`, `stop_moved`, `halt`, `loss_limit`.",
+            "symbol": "Null for events of the whole account.",
+            "document": "JSON object with ids and amounts (decimals as text).",
+            "run_id": _RUN,
+            "recorded_at": _RECORDED,
+        },
+    ),
+    "checkpoints": (
+        "The engine's state after the last committed cycle; the next one continues from it bit for bit.",
+        {
+            "account": _ACCOUNT,
+            "version": "Counts commits. A cycle that loaded another version is stale and writes nothing.",
+            "watermark_at": "Open time of the last bar processed to its close; never moves back.",
+            "seen": "JSON object: the last bar seen, by symbol.",
+            "state": "JSON object of integers (candlewick/engine/layout.py).",
+            "candle_digests": "JSON object: SHA-256 of the candles acted on so far, by symbol.",
+            "run_id": _RUN,
+            "recorded_at": _RECORDED,
+        },
+    ),
+    "quality": (
+        "A finding about candles: a gap, a repair, a refusal.",
+        {
+            "finding_id": "Function of series, kind and span.",
+            "market": "The lake's name of the source.",
+            "symbol": _SYMBOL,
+            "timeframe": "Length of a bar.",
+            "kind": "What was found, such as `gap` or `duplicate`.",
+            "severity": "How bad it is.",
+            "span_start": "First moment concerned.",
+            "span_end": "Last moment concerned.",
+            "evidence": "The values that show it.",
+            "state": "What became of it: `repaired`, `kept` or `refused`. May change.",
+            "recorded_at": _RECORDED,
+        },
+    ),
+    "schema_migrations": (
+        "Which migrations were applied (candlewick/store/migrations.py).",
+        {"version": "Counts from 1.", "name": "Name of the migration.", "applied_at": "Real time."},
+    ),
+}
+
+_HEAD = """# The ledger's schema
+
+Written by `python -m candlewick.store.reference > docs/ledger.md`; do not edit by hand.
+
+One DuckDB file (`store.url`, by default `data/ledger.duckdb`). One name for one quantity in every table. Amounts are
+`DECIMAL(38,18)`: prices, notionals, fees and cash in quote currency, quantities in base currency. Times are in UTC.
+Columns marked *bookkeeping* say when and by which run a row was written; they are the only ones in which two ledgers of
+equal inputs may differ.
+
+Rows are only ever added: the same id with the same content is a no-op, with other content it is refused. Exceptions are
+stated at the tables. One cycle is one transaction; before it commits, these must hold for its account, or nothing is written:
+
+- The postings of every transaction sum to zero per asset.
+- Cash posted = cash of the checkpoint = cash of the last equity row and the fills after it. It is never negative.
+- Base currency posted = quantity of the positions.
+- Equity = cash + position value in every equity row.
+- No order without its signal, no fill without its order, no more filled than ordered.
+- The watermark never moves back; sequence numbers are used once and increase.
+
+When a process dies inside a transaction, nothing of it is there. When it dies after COMMIT, all of it is: DuckDB's
+write-ahead log (`ledger.duckdb.wal`) is replayed by the next open. Beside the ledger stand `ledger.duckdb.lock`,
+`ledger.duckdb.lock.queue/` (the queue before the file) and `ledger.duckdb.locks/` (one cycle per account). The kernel frees
+the locks of dead processes; these files may stay, and may be deleted while nothing runs.
+"""
+
+
+def ledger_reference() -> str:
+    """The page: every table with its columns, types and keys as the migrations create them, and their descriptions."""
+    with tempfile.TemporaryDirectory() as folder:
+        parts = [_HEAD]
+        with Database(str(Path(folder) / "ledger.duckdb")).write() as connection:
+            for table, (meaning, columns) in DESCRIPTIONS.items():
+                order = (
+                    f" Read in the order of {', '.join(f'`{name}`' for name in TABLES[table].order)}." if table in TABLES else ""
+                )
+                parts.append(f"\n## {table}\n\n{meaning}{order}\n\n| column | type | |\n|---|---|---|\n")
+                for name, kind, nullable, key, *_ in connection.execute(f"DESCRIBE {table}").fetchall():
+                    marks = f"{kind}{', key' if key == 'PRI' else ''}{', may be null' if nullable == 'YES' else ''}"
+                    parts.append(f"| `{name}` | {_shown(marks)} | {columns[name]} |\n")
+    return "".join(parts)
+
+
+def _shown(marks: str) -> str:
+    return marks.replace("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ")
+
+
+if __name__ == "__main__":
+    print(ledger_reference(), end="")
