@@ -27,7 +27,8 @@ Connection = duckdb.DuckDBPyConnection
 
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):")
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
-    "threads": 2,
+    # Transactions are many small statements: a second thread costs more than it brings, and symbols want the other cores.
+    "threads": 1,
     "memory_limit": "384MB",
     # Everything needed is linked in; nothing may be fetched while trading.
     "autoinstall_known_extensions": False,

@@ -90,11 +90,11 @@ class Ledger:
         Raises StaleCycle when another cycle committed first, InvariantViolated, and what `Database.write` raises.
         """
         frames = write.frames()
+        _refuse_foreign_rows(write.account, frames)
         with self.database.write() as connection:
             staged = {
                 name: stage(connection, TABLES[name], frame, write.run_id, write.recorded_at) for name, frame in frames.items()
             }
-            _refuse_foreign_rows(connection, write.account)
             version = _refuse_stale(connection, write, staged["checkpoints"])
             written = {name: append(connection, TABLES[name], staged[name]) for name in _APPENDED}
             written["orders"] = advance_orders(connection, staged["orders"])
@@ -149,13 +149,12 @@ class Ledger:
         return queries.export_parquet(self.database, account, directory)
 
 
-def _refuse_foreign_rows(connection: Connection, account: str) -> None:
+def _refuse_foreign_rows(account: str, frames: Mapping[str, pl.DataFrame]) -> None:
     """One commit touches one account; anything else would escape its invariants."""
-    names = [name for name, table in TABLES.items() if "account" in table.content]
-    query = " UNION ALL ".join(f"SELECT '{name}', account FROM new_{name} WHERE account <> $account" for name in names)
-    foreign = connection.execute(f"{query} LIMIT 1", {"account": account}).fetchall()
-    if foreign:
-        raise InvariantViolated(f"{foreign[0][0]}: a row of account {foreign[0][1]} in a commit of account {account}")
+    for table, frame in frames.items():
+        if "account" in frame.columns and frame["account"].ne_missing(account).any():
+            other = frame["account"].filter(frame["account"].ne_missing(account))[0]
+            raise InvariantViolated(f"{table}: a row of account {other} in a commit of account {account}")
 
 
 def _refuse_stale(connection: Connection, write: CycleWrite, staged: int) -> int:
