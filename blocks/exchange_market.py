@@ -70,6 +70,10 @@ class ExchangeMarket:
         """The lake's key; a sandbox's candles are kept apart from the real ones (``binance-sandbox``)."""
         return Series(self._market, symbol, timeframe)
 
+    def fingerprint(self, symbol: str, timeframe: str) -> str | None:
+        """None: an exchange's closed candles are fetched once and kept."""
+        return None
+
     async def fetch(self, symbol: str, timeframe: str, since_ms: int, now_ms: int) -> CandlePage:
         """Closed candles from ``since_ms`` on, as received, and the forming bar once it has traded.
 

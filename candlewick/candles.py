@@ -80,6 +80,9 @@ class Market(Protocol):
     def series(self, symbol: str, timeframe: str) -> Series:
         """The lake's key of this market's candles."""
 
+    def fingerprint(self, symbol: str, timeframe: str) -> str | None:
+        """What the whole source is now, where it can change as a whole (a file); None where it only ever grows."""
+
     async def fetch(self, symbol: str, timeframe: str, since_ms: int, now_ms: int) -> CandlePage:
         """Closed candles with ``since_ms <= opened_at`` and ``opened_at + timeframe <= now_ms``, and the forming bar.
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Event, Thread
 from time import monotonic
-from typing import Annotated, TextIO
+from typing import Annotated, NoReturn, TextIO
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
@@ -25,6 +25,7 @@ DEBUG_VARIABLE = "CANDLEWICK_DEBUG"
 _EPILOGUE = "Exit codes: 0 success, 1 failure, 2 usage, 3 partial. With --debug an unexpected error shows its traceback."
 _UNEXPECTED = f"This is a bug, or a case Candlewick does not know. For the traceback add --debug or set {DEBUG_VARIABLE}=1."
 _HEARTBEAT_S = 10.0
+_LEFT_WITH: list[int] = []
 
 JsonFlag = Annotated[bool, Parameter(name="--json", show_default=False, help="Print JSON instead of text and tables.")]
 """Annotation of the ``json`` option of a command."""
@@ -78,6 +79,25 @@ def run_command(app: App, arguments: Sequence[str] | None = None) -> int:
         text = f"{type(problem).__name__}: {problem}" + ("" if debug else f"\n{_UNEXPECTED}")
         return _report(text, type(problem).__name__, FAILURE, as_json)
     return code if type(code) is int else SUCCESS
+
+
+def main(app: App) -> NoReturn:
+    """What a command's module ends with: run the command and leave the process with its exit code."""
+    code = run_command(app)
+    _LEFT_WITH.append(code)
+    raise SystemExit(code)
+
+
+def leave_at_once() -> None:
+    """Registered by ``prepare_command`` before anything else, so it runs after all other exit handlers.
+
+    What Python would do from here on is tear down modules, during which the bindings of DuckDB 2.0 print pages about leaked
+    references that are none of the user's business.
+    """
+    if _LEFT_WITH:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_LEFT_WITH[-1])
 
 
 def parse_parameters(texts: Sequence[str] | None) -> dict[str, str]:

@@ -4,11 +4,13 @@ What the user has set is kept. Without a server of the user's own, Prefect keeps
 `data/prefect` beside the ledger, the same that `make serve` uses.
 """
 
+import atexit
 import os
+import sys
 from collections.abc import MutableMapping
 from pathlib import Path
 
-from candlewick.cli import DEBUG_VARIABLE
+from candlewick.cli import DEBUG_VARIABLE, leave_at_once
 from candlewick.serving import running_api_url
 
 _OWN_SERVER = ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_HOME")
@@ -19,11 +21,12 @@ def prepare_command(module_name: str, environment: MutableMapping[str, str] = os
     """Called first by a command's module with its ``__name__``; does nothing when the module is only imported."""
     if module_name != "__main__":
         return
+    atexit.register(leave_at_once)
     here = directory or Path.cwd()
     environment.setdefault("DO_NOT_TRACK", "1")
     environment.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     # The command tells what it does in its own words; Prefect's are in its UI, and here with --debug.
-    quiet = "WARNING" if environment.get(DEBUG_VARIABLE) else "CRITICAL"
+    quiet = "WARNING" if environment.get(DEBUG_VARIABLE) or "--debug" in sys.argv else "CRITICAL"
     environment.setdefault("PREFECT_LOGGING_LEVEL", quiet)
     environment.setdefault("PREFECT_SERVER_LOGGING_LEVEL", quiet)
     # On a busy machine the temporary server needs longer than Prefect's 20 s.
@@ -41,5 +44,7 @@ def _made(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SystemExit(f"Error: {folder} cannot be made ({error.strerror}); Candlewick keeps its data in the working directory") from None
+        raise SystemExit(
+            f"Error: {folder} cannot be made ({error.strerror}); Candlewick keeps its data in the working directory"
+        ) from None
     return folder

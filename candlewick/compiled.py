@@ -100,3 +100,13 @@ def source_digest(package: Path) -> str:
     roots = [path for path in package.rglob("*.py") if user in path.read_text(encoding="utf-8")]
     own = package / Path(__file__).name
     return digest_sources(reached_sources([*roots, own], package.parent), package.parent)
+
+
+def is_compiled(module: str, function: str) -> bool:
+    """Whether machine code of a function is in the cache, so that its first call is quick; ``module`` is its file's stem.
+
+    >>> is_compiled("folding", "no_such_function")
+    False
+    """
+    folder = cache_folder()
+    return folder is not None and any(folder.rglob(f"{module}.{function}-*.nbi"))

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,8 +18,10 @@ from candlewick.advancing import common_watermark, last_bars
 from candlewick.announcing import announce
 from candlewick.candles import FormingBar, Series, candle_digest
 from candlewick.code_version import code_version
+from candlewick.compiled import is_compiled
 from candlewick.cycle import Decided, RunRecord, Start, empty_view, new_start, preview
-from candlewick.errors import CandlewickError, LedgerError, UnknownAccount, UnknownSymbol
+from candlewick.engine.state import EngineState
+from candlewick.errors import CandlewickError, LedgerError, UnknownAccount, UnknownSymbol, UsageError
 from candlewick.instruments import Instrument
 from candlewick.lake import Lake
 from candlewick.logs import bind_correlation_id
@@ -32,9 +34,9 @@ from candlewick.stopwatch import Stopwatch
 from candlewick.store.database import Database
 from candlewick.store.ledger import Ledger
 from candlewick.store.lock import HeldLock, Holder
-from candlewick.timeframes import floor_to_bar, format_utc, timeframe_ms
+from candlewick.timeframes import format_utc, timeframe_ms
 from candlewick.validation import Finding, finding_rows
-from candlewick.windows import FetchPlan, is_complete, plan_fetch, read_windows
+from candlewick.windows import FetchPlan, plan_fetch, read_windows
 from tasks.candles import FetchedSeries, fetch_candles, patience
 from tasks.engine import step_engine
 from tasks.ledger import commit_cycle, load_account, record_failure
@@ -43,6 +45,7 @@ from tasks.reports import emit_cycle_events, publish_artifacts, write_account_re
 from tasks.signals import Window, compute_signals
 
 _FETCHES_AT_ONCE = 8
+Answers = dict[str, FetchedSeries | Exception | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,11 @@ class Fetched:
     forming: Mapping[str, FormingBar | None]
     failures: Mapping[str, str]
     findings: pl.DataFrame
+
+    @property
+    def failure_text(self) -> str | None:
+        """Which symbols could not be fetched and why, None where all could."""
+        return "; ".join(why if symbol in why else f"{symbol}: {why}" for symbol, why in self.failures.items()) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,36 +188,52 @@ async def fetch_all(cycle: Cycle, begun: Begun) -> Fetched:
     access = cycle.access
     assert access is not None
     series = {symbol: access.market.series(symbol, account.timeframe) for symbol in account.symbols}
-    forming_ms = floor_to_bar(begun.now_ms, account.timeframe)
     with cycle.stopwatch.step("fetch_candles"):
-        plans = {s: plan_fetch(cycle.lake, key, account.anchor_ms, begun.now_ms) for s, key in series.items()}
-        # A forming bar matters only to a symbol that has something to do at its open, and only once.
-        done = [s for s, plan in plans.items() if is_complete(plan) and state.opened_ms == forming_ms]
-        wanted = {s: plan for s, plan in plans.items() if s not in done}
-        if wanted:
-            announce(f"fetching candles of {len(wanted)} symbols from {access.market.name}")
-        answers = await _gather(access, wanted, cycle.lake)
-    failures = {s: str(answer) for s, answer in answers.items() if isinstance(answer, Exception)}
-    fetched = {s: answer for s, answer in answers.items() if not isinstance(answer, Exception)}
+        announce(f"fetching candles of {len(series)} symbols from {access.market.name}")
+        active = dict(zip(account.symbols, state.active(), strict=True))
+        answers = await _gather({s: _fetch(cycle.lake, access, begun, key, active[s]) for s, key in series.items()})
+    refused = [answer for answer in answers.values() if isinstance(answer, UsageError)]
+    if refused and begun.start.created:
+        raise refused[0]
+    failures = {s: str(answer) or type(answer).__name__ for s, answer in answers.items() if isinstance(answer, Exception)}
+    fetched = {s: answer for s, answer in answers.items() if answer is not None and not isinstance(answer, Exception)}
     forming = {s: FormingBar(int(a["forming"][0]), a["forming"][1]) for s, a in fetched.items() if a["forming"]}
     findings = [_finding_frame(series[s], answer, cycle.started_at) for s, answer in fetched.items() if answer["findings"]]
-    cycle.notices += [f"{symbol} could not be fetched: {why}" for symbol, why in failures.items()]
     return Fetched(begun.now_ms, series, forming, failures, pl.concat(findings) if findings else pl.DataFrame())
 
 
-async def _gather(access: MarketAccess, plans: Mapping[str, FetchPlan], lake: Lake) -> dict[str, FetchedSeries | Exception]:
+def _has_news(plan: FetchPlan, state: EngineState, active: bool) -> bool:
+    """Whether there is anything to ask for: a closed bar, or a forming one that could fill what waits for its open."""
+    if not plan.is_complete or state.watermark_ms != plan.last_closed_ms:
+        return True
+    return active and state.opened_ms != plan.forming_ms
+
+
+async def _fetch(lake: Lake, access: MarketAccess, begun: Begun, series: Series, active: bool) -> FetchedSeries | None:
+    """Complete one series in the lake; None where there was nothing to ask for."""
+    source = access.market.fingerprint(series.symbol, series.timeframe)
+    plan = plan_fetch(lake, series, begun.start.account.anchor_ms, begun.now_ms, source)
+    if not _has_news(plan, begun.start.state, active):
+        return None
+    fetch = fetch_candles.with_options(retries=access.max_attempts - 1, retry_condition_fn=patience(access))
+    return await fetch(access, plan, lake)
+
+
+async def _gather(
+    calls: Mapping[str, Coroutine[None, None, FetchedSeries | None]],
+) -> Answers:
+    """The answers by symbol, a few calls at a time; an expected failure is an answer."""
     gate = asyncio.Semaphore(_FETCHES_AT_ONCE)
 
-    async def one(plan: FetchPlan) -> FetchedSeries | Exception:
+    async def one(call: Coroutine[None, None, FetchedSeries | None]) -> FetchedSeries | Exception | None:
         async with gate:
             try:
-                fetch = fetch_candles.with_options(retries=access.max_attempts - 1, retry_condition_fn=patience(access))
-                return await fetch(access, plan, lake)
+                return await call
             except (CandlewickError, TimeoutError) as error:
                 return error
 
-    answers = await asyncio.gather(*(one(plan) for plan in plans.values()))
-    return dict(zip(plans, answers, strict=True))
+    answers = await asyncio.gather(*(one(call) for call in calls.values()))
+    return dict(zip(calls, answers, strict=True))
 
 
 def _finding_frame(series: Series, answer: FetchedSeries, recorded_at: datetime) -> pl.DataFrame:
@@ -268,11 +292,9 @@ def decide(
     signals: Mapping[int, Mapping[str, pl.DataFrame]],
 ) -> Decided:
     """Step the engine over every bar that all symbols have."""
-    from candlewick.compiled import cache_folder
-
-    folder = cache_folder()
-    cold = folder is None or not any(folder.rglob("*.nbc"))
-    announce("compiling the engine (once, about a quarter of a minute)" if cold else "stepping the engine")
+    announce(
+        "stepping the engine" if is_compiled("folding", "fold") else "compiling the engine (once, about a quarter of a minute)"
+    )
     with cycle.stopwatch.step("step_engine"):
         return step_engine(begun.start, candles, signals, fetched.forming)
 
@@ -283,7 +305,7 @@ def commit(cycle: Cycle, begun: Begun, fetched: Fetched, decided: Decided) -> No
     status: Status = "partial" if fetched.failures else "success"
     terms = terms_rows(decided.start.account, begun.changed_terms) if begun.changed_terms else pl.DataFrame()
     with cycle.stopwatch.step("commit"):
-        commit_cycle(cycle.ledger, decided, cycle.record(status), fetched.findings, terms)
+        commit_cycle(cycle.ledger, decided, cycle.record(status, fetched.failure_text), fetched.findings, terms)
 
 
 async def finish(cycle: Cycle, fetched: Fetched, decided: Decided, candles: Mapping[str, pl.DataFrame]) -> State[CycleResult]:
@@ -331,8 +353,7 @@ def _conclude(cycle: Cycle, view: AccountView, decided: Decided, fetched: Fetche
         report=report,
         run_id=cycle.run_id,
     )
-    error = "; ".join(f"{symbol}: {why}" for symbol, why in fetched.failures.items()) or None
-    return cycle.result(status, data, error, decided.digests)
+    return cycle.result(status, data, fetched.failure_text, decided.digests)
 
 
 def stand_aside(cycle: Cycle, holder: Holder) -> State[CycleResult]:

@@ -16,7 +16,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
-from candlewick.cli import EXIT_CODES, JsonFlag, ParameterTexts, command_app, parse_parameters, run_command
+from candlewick.cli import EXIT_CODES, JsonFlag, ParameterTexts, command_app, main, parse_parameters
 from candlewick.errors import CandlewickError, UsageError
 from candlewick.json_text import to_json
 from candlewick.paper_request import PaperOptions, read_request
@@ -155,4 +155,4 @@ def _show(result: CycleResult, as_json: bool) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_command(app))
+    main(app)

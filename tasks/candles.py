@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
 
@@ -12,7 +13,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.tasks import Task
 
-from candlewick.candles import CandlePage, opened_at_ms
+from candlewick.candles import CandlePage, empty_candles, opened_at_ms
 from candlewick.errors import InvalidCandles, MarketUnavailable, RateLimited
 from candlewick.lake import AppendReport, Lake
 from candlewick.market.retry import retry_delay_s
@@ -29,7 +30,6 @@ class FetchedSeries(TypedDict):
     """JSON-ready word on a series that is complete in the lake now. ``forming`` is [open time in ms, open]."""
 
     symbol: str
-    last_ms: int | None
     added: int
     forming: list[float] | None
     findings: list[list[str | int]]
@@ -40,7 +40,8 @@ def fetch_key(_context: TaskRunContext, arguments: dict[str, Any]) -> str:
     plan: FetchPlan = arguments["plan"]
     series = plan.series
     where = arguments["lake"].root
-    return f"candles-1/{where}/{series.market}/{series.symbol}/{series.timeframe}/{plan.last_closed_ms}/{plan.since_ms}"
+    key = f"candles-1/{where}/{series.market}/{series.symbol}/{series.timeframe}/{plan.last_closed_ms}/{plan.since_ms}"
+    return key if plan.source is None else f"{key}/{plan.source}"
 
 
 def patience(access: MarketAccess) -> Callable[[Task[..., Any], TaskRun, State[Any]], Awaitable[bool]]:
@@ -72,16 +73,39 @@ def patience(access: MarketAccess) -> Callable[[Task[..., Any], TaskRun, State[A
 )
 async def fetch_candles(access: MarketAccess, plan: FetchPlan, lake: Lake) -> FetchedSeries:
     """Complete one series in the lake up to the last closed bar. Raises MarketUnavailable, InvalidCandles, LakeError."""
+    if plan.source is not None:
+        return await copy_source(access, plan, lake)
     page = await access.market.fetch(plan.series.symbol, plan.series.timeframe, plan.since_ms, plan.now_ms)
     checked = await confirm_gaps(access, plan, page, before_ms=_last_known(lake, plan))
     report = await asyncio.to_thread(_keep, lake, plan, checked)
-    findings = [*checked.findings, *_revised(report)]
-    times = opened_at_ms(checked.candles)
+    forming = None if page.forming is None else (page.forming.opened_at_ms, page.forming.open)
+    return _fetched(plan, report.added, forming, [*checked.findings, *_revised(report)])
+
+
+async def copy_source(access: MarketAccess, plan: FetchPlan, lake: Lake) -> FetchedSeries:
+    """Bring the lake's copy of a source that changed as a whole up to date: all of it that this machine's clock has closed.
+
+    The bar that is forming at the plan's time is in the copy too; only its open is used.
+    """
+    findings: tuple[Finding, ...] = ()
+    added = 0
+    if plan.since_ms == 0 and plan.source is not None:
+        clock_ms = max(plan.now_ms, round(time.time() * 1000))
+        page = await access.market.fetch(plan.series.symbol, plan.series.timeframe, 0, clock_ms)
+        checked = validate_candles(page.candles, plan.series, clock_ms)
+        await asyncio.to_thread(lake.replace, plan.series, checked.candles, plan.series.market, datetime.now(UTC))
+        await asyncio.to_thread(lake.set_fingerprint, plan.series, plan.source)
+        findings, added = checked.findings, checked.candles.height
+    current = lake.read(plan.series, plan.forming_ms, plan.forming_ms + 1) if plan.now_ms > plan.forming_ms else empty_candles()
+    forming = (plan.forming_ms, float(current["open"][0])) if current.height else None
+    return _fetched(plan, added, forming, findings)
+
+
+def _fetched(plan: FetchPlan, added: int, forming: tuple[int, float] | None, findings: Iterable[Finding]) -> FetchedSeries:
     return FetchedSeries(
         symbol=plan.series.symbol,
-        last_ms=int(times[-1]) if len(times) else None,
-        added=report.added,
-        forming=None if page.forming is None else [page.forming.opened_at_ms, page.forming.open],
+        added=added,
+        forming=None if forming is None else [*forming],
         findings=[[f.kind, f.severity, f.span_start_ms, f.span_end_ms, f.evidence] for f in findings],
     )
 

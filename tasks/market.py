@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 
 from blocks.exchange import Exchange, open_exchange
 from candlewick.candles import Market, MarketClock
-from candlewick.errors import ClockSkew, UsageError
+from candlewick.errors import ClockSkew
 from candlewick.instruments import Instrument
 from candlewick.market.files import FilesMarket
 from candlewick.market.sample import SampleMarket
@@ -42,10 +42,7 @@ async def open_market(name: str, settings: Settings, until_ms: int | None) -> Ma
     if name == "sample":
         return MarketAccess(SampleMarket(now_ms))
     if name.startswith(FILES):
-        directory, _, exchange = name.removeprefix(FILES).partition("#")
-        if not directory:
-            raise UsageError("--market files: names no folder; write files:DIR or files:DIR#EXCHANGE")
-        return MarketAccess(FilesMarket(directory, exchange or None, now_ms))
+        return MarketAccess(FilesMarket.from_name(name, now_ms))
     block = await load_exchange(name, settings)
     return MarketAccess(open_exchange(block), block)
 

@@ -111,6 +111,10 @@ class SampleMarket:
         """The lake's key. A later SAMPLE_VERSION has to change the name, or old candles would contradict new ones."""
         return Series("sample" if SAMPLE_VERSION == 1 else f"sample-{SAMPLE_VERSION}", symbol, timeframe)
 
+    def fingerprint(self, symbol: str, timeframe: str) -> str | None:
+        """None: its candles never change."""
+        return None
+
     async def fetch(self, symbol: str, timeframe: str, since_ms: int, now_ms: int) -> CandlePage:
         """Closed candles from ``since_ms`` on, and the forming bar once it has traded. Raises UnknownSymbol, UsageError."""
         length_ms = timeframe_ms(timeframe)
