@@ -5,6 +5,7 @@ from candlewick.engine.layout import RATE
 
 _LARGEST_QUOTIENT = 9.0e18
 _LARGEST_PRODUCT = 2.0**112
+_LARGEST_DIVISOR = 2**61
 
 
 @njit
@@ -13,11 +14,11 @@ def divide_product(a: int, b: int, divisor: int) -> tuple[int, int]:
 
     A float estimate of the quotient is off by at most 2**-50 of itself; the remainder to that estimate fits in 64 bits
     even though the product does not (arithmetic wraps modulo 2**64), and corrects it. Raises OverflowError where the
-    quotient leaves 64 bits or the product 112.
+    quotient leaves 64 bits, the product 112 or the divisor 61.
     """
     product = float(a) * float(b)
     estimate = product / float(divisor)
-    if estimate > _LARGEST_QUOTIENT or product > _LARGEST_PRODUCT:
+    if estimate > _LARGEST_QUOTIENT or product > _LARGEST_PRODUCT or divisor > _LARGEST_DIVISOR:
         raise OverflowError("an amount left the engine's range")
     quotient = int(estimate)
     remainder = a * b - quotient * divisor
@@ -46,6 +47,15 @@ def round_product(a: int, b: int, divisor: int) -> int:
     if remainder > rest or (remainder == rest and quotient % 2 == 1):
         return quotient + 1
     return quotient
+
+
+@njit
+def sum_amounts(a: int, b: int) -> int:
+    """``a + b`` for amounts of 0 and more. Raises OverflowError where the sum leaves 64 bits."""
+    total = a + b
+    if total < 0:
+        raise OverflowError("an amount left the engine's range")
+    return total
 
 
 @njit

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from candlewick.candles import PRICE_COLUMNS, FormingBar, opened_at_ms
-from candlewick.engine.layout import NEVER, RATE, Action, Form
+from candlewick.engine.layout import ATR_PERIOD, NEVER, RATE, Action, Form
 from candlewick.engine.terms import Terms, price_decimals
 from candlewick.errors import EngineOverflow
 from candlewick.indicators import atr
@@ -16,8 +16,8 @@ from candlewick.strategies.contract import BUY, LEGS, SELL
 Integers = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 Bytes = np.ndarray[tuple[int, ...], np.dtype[np.int8]]
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
-ATR_PERIOD = 14
 _LARGEST_PRICE = 2.0**60
+_BPS_DECIMALS = 4  # a basis point is RATE / 10**4
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,10 @@ def _weights(decided: pl.DataFrame) -> Integers:
 def _legs(
     candles: pl.DataFrame, decided: pl.DataFrame, leg: str, first: int, decimals: int, symbol: str
 ) -> tuple[Bytes, Integers]:
-    """Form and level of one leg per row. ATR multiples become a distance in quote currency with the ATR at the decision."""
+    """Form and level of one leg per row. ATR multiples become a distance in quote currency with the ATR at the decision.
+
+    ``first`` is the row of ``candles`` that the first row of ``decided`` belongs to: the ATR counts from the anchor bar.
+    """
     form = np.full(decided.height, Form.NONE, dtype=np.int8)
     level = np.zeros(decided.height, dtype=np.int64)
     price = decided[leg].to_numpy()
@@ -127,10 +130,11 @@ def _legs(
         form[known], level[known] = Form.PRICE, price_units(price[known], decimals, symbol)
     if not np.isnan(bps).all():
         known = ~np.isnan(bps)
-        form[known], level[known] = Form.RATE, np.rint(bps[known] * (RATE / 10_000)).astype(np.int64)
+        form[known], level[known] = Form.RATE, price_units(bps[known], _BPS_DECIMALS, symbol)
     if not np.isnan(multiple).all():
         high, low, close = (candles[name].to_numpy() for name in ("high", "low", "close"))
         distance = multiple * atr(high, low, close, ATR_PERIOD)[first : first + decided.height]
-        known = ~np.isnan(distance)
+        asked, known = ~np.isnan(multiple), ~np.isnan(distance)
+        form[asked], level[asked] = Form.UNKNOWN, first + 1 + np.flatnonzero(asked)
         form[known], level[known] = Form.DISTANCE, price_units(distance[known], decimals, symbol)
     return form, level

@@ -1,9 +1,9 @@
 """The close of a bar: equity, risk limits, and what is ordered for the next open."""
 
 from candlewick.compiled import njit
-from candlewick.engine.arithmetic import fee_of, floor_product, notional_of, sell_price
-from candlewick.engine.layout import NEVER, RATE, Action, Kind, Leg, Outcome, Pending, Rule
-from candlewick.engine.posting import clear_pending, record, refuse
+from candlewick.engine.arithmetic import fee_of, floor_product, notional_of, sell_price, sum_amounts
+from candlewick.engine.layout import ATR_PERIOD, NEVER, RATE, Action, Form, Kind, Leg, Outcome, Pending, Rule
+from candlewick.engine.posting import record, refuse
 
 _DAY_MS = 86_400_000
 
@@ -21,13 +21,14 @@ def mark_to_market(account, positions, instruments, rules, closes, at, events, c
         if closes[symbol] > 0:
             position.last_price = closes[symbol]
         if position.quantity > 0:
-            value += notional_of(position.quantity, position.last_price, instruments[symbol].notional_divisor)
+            worth = notional_of(position.quantity, position.last_price, instruments[symbol].notional_divisor)
+            value = sum_amounts(value, worth)
             open_positions += 1
     day = at // _DAY_MS
     if day != account.day:
         account.day = day
         account.day_start_equity = account.equity
-    account.equity = account.cash + value
+    account.equity = sum_amounts(account.cash, value)
     account.peak_equity = max(account.peak_equity, account.equity)
     closed_at = at + rules.timeframe_ms
     lost = max(account.day_start_equity - account.equity, 0)
@@ -57,7 +58,8 @@ def decide(account, positions, instruments, rules, actions, weights, forms, leve
     """Turn the signals of bar ``at`` into orders for the next open: exits first, then entries, in the account's order.
 
     ``actions`` int8 (symbols,); ``weights`` int64 (symbols,), shares in RATE units, NEVER for an equal share;
-    ``forms`` int8 and ``levels`` int64 (symbols, 3) for stop, target 1, target 2. Returns the event count.
+    ``forms`` int8 and ``levels`` int64 (symbols, 3) for stop, target 1, target 2. Returns the event count. A symbol that decides
+    has this bar, and at its open whatever waited was filled or refused: a decision never meets an order that still waits.
     """
     closed_at = at + rules.timeframe_ms
     for symbol in range(positions.shape[0]):
@@ -80,14 +82,6 @@ def _signal(account, events, count, symbol, closed_at, outcome):
 
 @njit
 def _decide_exit(account, position, closed_at, events, count, symbol):
-    if position.pending == Pending.ENTRY:
-        decided_at = position.pending_decided_at
-        clear_pending(position)
-        count = _signal(account, events, count, symbol, closed_at, Outcome.ENTRY_CANCELLED)
-        record(account, events, count, Kind.CANCEL, symbol, closed_at, Leg.ENTRY, decided_at)
-        return count + 1
-    if position.pending == Pending.EXIT:
-        return _signal(account, events, count, symbol, closed_at, Outcome.ALREADY_PENDING)
     if position.quantity == 0:
         return _signal(account, events, count, symbol, closed_at, Outcome.NOTHING_TO_SELL)
     count = _signal(account, events, count, symbol, closed_at, Outcome.EXIT_ORDERED)
@@ -104,11 +98,11 @@ def _decide_entry(account, positions, instruments, rules, weight, form, level, a
     closed_at = at + rules.timeframe_ms
     if position.quantity > 0:
         return _signal(account, events, count, symbol, closed_at, Outcome.ALREADY_IN_POSITION)
-    if position.pending != Pending.NONE:
-        return _signal(account, events, count, symbol, closed_at, Outcome.ALREADY_PENDING)
     wanted = _wanted_budget(account, rules, weight)
     free = _free_cash(account, positions, instruments, rules)
     rule, limit, value = _risk_rule(account, positions, rules, position, at)
+    if rule == Rule.NONE:
+        rule, limit, value = _unknown_level(form, level)
     if rule == Rule.NONE:
         rule, limit, value = _cash_rule(instruments[symbol], wanted, free)
     if rule != Rule.NONE:
@@ -145,6 +139,15 @@ def _risk_rule(account, positions, rules, position, at):
             taken += 1
     if taken >= rules.max_open_positions:
         return Rule.MAX_OPEN_POSITIONS, rules.max_open_positions, taken
+    return Rule.NONE, 0, 0
+
+
+@njit
+def _unknown_level(form, level):
+    """An entry whose stop or target cannot be computed yet would be unprotected: refuse it, with the bars it needs and has."""
+    for leg in range(form.shape[0]):
+        if form[leg] == Form.UNKNOWN:
+            return Rule.ATR_UNKNOWN, ATR_PERIOD + 1, level[leg]
     return Rule.NONE, 0, 0
 
 

@@ -39,17 +39,18 @@ def step(
 
 
 @njit
-def fold(account, positions, instruments, rules, times, prices, actions, weights, forms, levels, first, events, equity):
-    """Steps from row ``first`` until the rows or the event buffer end. ``prices`` int64 (4, rows, symbols): open, high, low, close.
+def fold(account, positions, instruments, rules, times, prices, actions, weights, forms, levels, first, events, count, equity):
+    """Steps from row ``first`` until the rows or the event buffer end.
 
-    Returns (next row, number of events). The state arrays are changed in place.
+    ``prices`` int64 (4, rows, symbols): open, high, low, close. ``count``: events in the buffer already. The state arrays are
+    changed in place. Returns (next row, event count).
     """
-    count = 0
     room = EVENTS_PER_SYMBOL * positions.shape[0] + EVENTS_PER_ACCOUNT
     row = first
     while row < times.shape[0] and count + room <= events.shape[0]:
         count = step(
-            account[0], positions, instruments, rules[0], times[row], prices[0, row], prices[1, row], prices[2, row], prices[3, row],
+            account[0], positions, instruments, rules[0], times[row],
+            prices[0, row], prices[1, row], prices[2, row], prices[3, row],
             actions[row], weights[row], forms[row], levels[row], events, count, equity[row],
         )  # fmt: skip
         row += 1
@@ -57,6 +58,6 @@ def fold(account, positions, instruments, rules, times, prices, actions, weights
 
 
 @njit
-def fold_open(account, positions, instruments, rules, at, opens, events):
-    """Only the open phase of a bar that is still forming. Returns the number of events."""
-    return open_phase(account[0], positions, instruments, rules[0], opens, at, events, 0)
+def fold_open(account, positions, instruments, rules, at, opens, events, count):
+    """Only the open phase of a bar that is still forming. Returns the event count."""
+    return open_phase(account[0], positions, instruments, rules[0], opens, at, events, count)

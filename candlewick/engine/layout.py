@@ -12,6 +12,8 @@ import numpy as np
 CASH_DECIMALS = 8
 RATE = 100_000_000
 NEVER = -1
+# Bars of the average true range that stops and targets in ATR multiples are measured in.
+ATR_PERIOD = 14
 
 
 def _record(*fields: str) -> np.dtype[np.void]:
@@ -32,7 +34,7 @@ ACCOUNT = _record(
 )
 POSITION = _record(
     "quantity",
-    "full_quantity",  # as bought, what target_1_share is taken of
+    "target_1_quantity",  # what leaves at the first target, fixed at the entry; the rest leaves at the second
     "entry_price",
     "cost",  # notional and entry fee of what is still held
     "opened_at",
@@ -153,6 +155,7 @@ class Rule(IntEnum):
     MIN_QUANTITY = 7
     STOP_BEYOND_ENTRY = 8
     TARGET_BEYOND_ENTRY = 9
+    ATR_UNKNOWN = 10
 
 
 class Outcome(IntEnum):
@@ -164,8 +167,6 @@ class Outcome(IntEnum):
     REFUSED = 3
     ALREADY_IN_POSITION = 4
     NOTHING_TO_SELL = 5
-    ENTRY_CANCELLED = 6
-    ALREADY_PENDING = 7
 
 
 class Form(IntEnum):
@@ -175,6 +176,7 @@ class Form(IntEnum):
     PRICE = 1
     DISTANCE = 2
     RATE = 3
+    UNKNOWN = 4  # ATR multiples before the ATR is known; the level counts the bars there are
 
 
 class Action(IntEnum):

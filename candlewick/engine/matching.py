@@ -61,7 +61,8 @@ def _exits_at_open(account, position, instrument, rules, opened, at, events, cou
             account, position, instrument, events, count, symbol, at, Leg.EXIT, decided_at, Phase.OPEN,
             position.quantity, price, opened, instrument.taker_rate,
         )  # fmt: skip
-        return close_out(account, position, events, count, symbol, at) if filled else count
+        if filled:
+            return close_out(account, position, events, count, symbol, at)
     if position.stop > 0 and opened <= position.stop:
         return _stop_out(account, position, instrument, rules, opened, Phase.OPEN, at, events, count, symbol)
     return _take_targets(account, position, instrument, rules, opened, opened, at, events, count, symbol)
@@ -84,14 +85,13 @@ def _stop_out(account, position, instrument, rules, reference, phase, at, events
 
 @njit
 def _take_targets(account, position, instrument, rules, reached, opened, at, events, count, symbol):
-    """Sell at the targets up to the price ``reached``; at the open (``opened`` > 0) they fill at the open, else at their price."""
+    """Sell at the targets up to the price ``reached``: at the open if it passed them (``opened`` > 0), else at their price."""
     phase = Phase.OPEN if opened > 0 else Phase.INTRABAR
     if 0 < position.target_1 <= reached:
         price = max(opened // instrument.tick * instrument.tick, position.target_1)
-        quantity = _first_part(position, instrument, rules, price)
         filled, count = sell(
             account, position, instrument, events, count, symbol, at, Leg.TARGET_1, position.decided_at, phase,
-            quantity, price, max(opened, position.target_1), instrument.maker_rate,
+            position.target_1_quantity, price, max(opened, position.target_1), instrument.maker_rate,
         )  # fmt: skip
         position.target_1 = 0
         if filled and position.quantity == 0:
@@ -111,16 +111,15 @@ def _take_targets(account, position, instrument, rules, reached, opened, at, eve
 
 
 @njit
-def _first_part(position, instrument, rules, price):
-    """What leaves at the first target: its share, or all when there is no second target or a part is too small to trade."""
-    if position.target_2 == 0:
-        return position.quantity
-    part = floor_product(position.full_quantity, rules.target_1_share, RATE) // instrument.step * instrument.step
-    rest = position.quantity - part
-    smaller = min(part, rest)
+def _first_part(instrument, rules, quantity, target_1, target_2):
+    """What leaves at the first target: its share, or all when there is no second target or a part is too small to trade there."""
+    if target_1 == 0 or target_2 == 0:
+        return quantity
+    part = floor_product(quantity, rules.target_1_share, RATE) // instrument.step * instrument.step
+    smaller = min(part, quantity - part)
     too_small = smaller < max(instrument.min_quantity, 1)
-    if too_small or notional_of(smaller, price, instrument.notional_divisor) < instrument.min_notional:
-        return position.quantity
+    if too_small or notional_of(smaller, target_1, instrument.notional_divisor) < instrument.min_notional:
+        return quantity
     return part
 
 
@@ -158,15 +157,18 @@ def _enter(account, position, instrument, rules, opened, at, events, count, symb
     event.fee = fee
     count += 1
     post_buy(account, position, quantity, price, notional, fee, at)
-    position.stop = stop
-    position.target_1 = target_1
-    position.target_2 = target_2
     clear_pending(position)
-    for leg, level in ((Leg.STOP, stop), (Leg.TARGET_1, target_1), (Leg.TARGET_2, target_2)):
+    part = _first_part(instrument, rules, quantity, target_1, target_2)
+    if target_1 > 0 and part == quantity:
+        target_2 = 0
+    position.stop, position.target_1, position.target_2, position.target_1_quantity = stop, target_1, target_2, part
+    last_part = quantity - part if target_1 > 0 else quantity
+    protection = ((Leg.STOP, stop, quantity), (Leg.TARGET_1, target_1, part), (Leg.TARGET_2, target_2, last_part))
+    for leg, level, share in protection:
         if level > 0:
             order = record(account, events, count, Kind.ORDER, symbol, at, leg, decided_at)
             order.price = level
-            order.quantity = quantity
+            order.quantity = share
             count += 1
     return count
 
@@ -179,29 +181,33 @@ def _entry_rule(instrument, price, quantity, notional, stop, target_1, target_2)
     """
     if stop > 0 and stop >= price:
         return Rule.STOP_BEYOND_ENTRY, stop, price
-    nearest = target_1 if target_1 > 0 else target_2
+    nearest = target_1 if target_1 > 0 else target_2  # the first target is the nearer one
     if nearest > 0 and nearest <= price:
         return Rule.TARGET_BEYOND_ENTRY, nearest, price
     if quantity < max(instrument.min_quantity, 1):
         return Rule.MIN_QUANTITY, max(instrument.min_quantity, instrument.step), quantity
     if notional < max(instrument.min_notional, 1):
-        return Rule.MIN_NOTIONAL, instrument.min_notional, notional
+        return Rule.MIN_NOTIONAL, max(instrument.min_notional, 1), notional
     return Rule.NONE, 0, 0
 
 
 @njit
 def _affordable(budget, price, instrument):
-    """The largest quantity, in steps, whose notional and fee the budget covers."""
+    """The largest quantity, in steps, whose notional and fee the budget covers.
+
+    Found by halving, because a fee that is rounded to a coarse precision may be worth millions of steps.
+    """
     if budget <= 0:
         return 0
-    spendable = floor_product(budget, RATE, RATE + instrument.taker_rate)
-    quantity = floor_product(spendable, instrument.notional_divisor, price) // instrument.step * instrument.step
-    # The estimate rounds down twice: it may be a step short, and half-even rounding of the fee may make it a step long.
-    if _cost(quantity + instrument.step, price, instrument) <= budget:
-        quantity += instrument.step
-    while quantity > 0 and _cost(quantity, price, instrument) > budget:
-        quantity -= instrument.step
-    return quantity
+    affordable = 0
+    too_many = floor_product(budget + 1, instrument.notional_divisor, price) // instrument.step + 1  # even without a fee
+    while too_many - affordable > 1:
+        middle = affordable + (too_many - affordable) // 2
+        if _cost(middle * instrument.step, price, instrument) <= budget:
+            affordable = middle
+        else:
+            too_many = middle
+    return affordable * instrument.step
 
 
 @njit
@@ -212,13 +218,15 @@ def _cost(quantity, price, instrument):
 
 @njit
 def _protection(position, instrument, price):
-    """Stop and targets of an entry filled at ``price``, on the tick: the stop rounded down, targets rounded up."""
+    """Stop and targets of an entry filled at ``price``, on the tick: the stop rounded down, targets rounded up, nearer first."""
     tick = instrument.tick
     stop = _level(position.pending_stop_form, position.pending_stop, price, -1) // tick * tick
     target_1 = -(-_level(position.pending_target_1_form, position.pending_target_1, price, 1) // tick) * tick
     target_2 = -(-_level(position.pending_target_2_form, position.pending_target_2, price, 1) // tick) * tick
     if position.pending_stop_form != Form.NONE:
         stop = max(stop, tick)
+    if 0 < target_2 < target_1:
+        return stop, target_2, target_1
     return stop, target_1, target_2
 
 

@@ -1,7 +1,7 @@
 """Where money and quantities move, and where every movement is written down as an event."""
 
 from candlewick.compiled import njit
-from candlewick.engine.arithmetic import fee_of, floor_product, notional_of
+from candlewick.engine.arithmetic import fee_of, floor_product, notional_of, sum_amounts
 from candlewick.engine.layout import NEVER, Kind, Leg, Outcome, Pending, Phase, Rule
 
 
@@ -60,7 +60,6 @@ def post_buy(account, position, quantity, price, notional, fee, at):
     """Cash for a new position; its cost includes the entry fee."""
     account.cash -= notional + fee
     position.quantity = quantity
-    position.full_quantity = quantity
     position.entry_price = price
     position.cost = notional + fee
     position.opened_at = at
@@ -76,7 +75,7 @@ def close_out(account, position, events, count, symbol, at):
         if price > 0:
             record(account, events, count, Kind.CANCEL, symbol, at, leg, position.decided_at)
             count += 1
-    position.full_quantity = 0
+    position.target_1_quantity = 0
     position.entry_price = 0
     position.opened_at = NEVER
     position.decided_at = NEVER
@@ -112,7 +111,7 @@ def sell(account, position, instrument, events, count, symbol, at, leg, decided_
     event.fee = fee
     event.realized = notional - fee - cost
     count += 1
-    account.cash += notional - fee
+    account.cash = sum_amounts(account.cash, notional) - fee
     position.quantity -= quantity
     position.cost -= cost
     return True, count

@@ -36,7 +36,7 @@ def advance(state: EngineState, terms: Terms, bars: EngineInput) -> Advance:
         try:
             row, count = fold(
                 after.account, after.positions, instruments, rules, bars.times, bars.prices,
-                bars.actions, bars.weights, bars.forms, bars.levels, row, buffer, equity,
+                bars.actions, bars.weights, bars.forms, bars.levels, row, buffer, 0, equity,
             )  # fmt: skip
         except OverflowError as overflow:
             raise EngineOverflow(f"after {state.watermark_ms}: {overflow}") from overflow
@@ -46,9 +46,16 @@ def advance(state: EngineState, terms: Terms, bars: EngineInput) -> Advance:
 
 
 def advance_open(state: EngineState, terms: Terms, opened_ms: int, opens: Integers) -> Advance:
-    """Only the open phase of the bar that is forming since ``opened_ms``: what fills at its open. Nothing if done already."""
+    """Only the open phase of the bar that is forming since ``opened_ms``: what fills at its open. Nothing if done already.
+
+    ``opens`` int64 (symbols,), 0 where a symbol has none. Raises EngineOverflow.
+    """
     after = state.copy()
     room = EVENTS_PER_SYMBOL * len(terms.instruments) + EVENTS_PER_ACCOUNT
     buffer = np.zeros(room, dtype=EVENT)
-    count = fold_open(after.account, after.positions, instrument_records(terms), rules_record(terms), opened_ms, opens, buffer)
+    instruments, rules = instrument_records(terms), rules_record(terms)
+    try:
+        count = fold_open(after.account, after.positions, instruments, rules, opened_ms, opens, buffer, 0)
+    except OverflowError as overflow:
+        raise EngineOverflow(f"at the open of {opened_ms}: {overflow}") from overflow
     return Advance(after, buffer[:count].copy(), np.zeros(0, dtype=EQUITY))

@@ -1,7 +1,7 @@
 """Terms as the engine sees them: instruments and rules as records of integers, and the grids that belong to them."""
 
 from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
 
 import numpy as np
 
@@ -60,8 +60,8 @@ def instrument_records(terms: Terms) -> Records:
         price_grid, quantity_grid = price_decimals(instrument), quantity_decimals(instrument)
         record["tick"] = to_units(instrument.price_tick, price_grid, ROUND_HALF_EVEN)
         record["step"] = to_units(instrument.quantity_step, quantity_grid, ROUND_HALF_EVEN)
-        record["min_quantity"] = to_units(instrument.min_quantity, quantity_grid, ROUND_HALF_EVEN)
-        record["min_notional"] = to_units(instrument.min_notional, CASH_DECIMALS, ROUND_HALF_EVEN)
+        record["min_quantity"] = to_units(instrument.min_quantity, quantity_grid, ROUND_CEILING)
+        record["min_notional"] = to_units(instrument.min_notional, CASH_DECIMALS, ROUND_CEILING)
         record["maker_rate"] = _rate(instrument.maker_fee_bps / _BPS)
         record["taker_rate"] = _rate(instrument.taker_fee_bps / _BPS)
         record["fee_quantum"] = 10 ** max(CASH_DECIMALS - instrument.quote_decimals, 0)

@@ -1,0 +1,169 @@
+"""Scenarios as small text: what the account trades by, the bars with their decisions, and what must happen.
+
+    cash 1000
+    symbol BTC tick=0.01 step=0.001 taker_fee_bps=10
+    rules slippage_bps=0
+    00 BTC 100 101 99 100 BUY stop_loss=95
+    01 BTC 100 102 94 101
+    =>
+    01 BTC entry filled 100 x 10 at the open
+    01 BTC stop filled 95 x 10 inside the bar
+
+Bars are hourly: ``hour symbol open high low close [decision]``; hours without a line are gaps. After ``=>`` stands everything
+that happens, in order, but signals and orders placed; with ``orders`` as a line of its own also these. Times are hours: a
+fill's is that of its bar's open, a decision's that of its bar's close. Fees are shown where they are not 0. Every scenario is
+also played bar by bar through stored states, with early opens, and by the reference engine; all must tell the same.
+"""
+
+from dataclasses import dataclass, fields, replace
+from decimal import Decimal
+from fractions import Fraction
+from itertools import repeat
+
+import numpy as np
+
+from candlewick.engine.run import Advance
+from candlewick.engine.terms import Terms
+from candlewick.instruments import Instrument
+from candlewick.rules import Rules
+from tests.engine_play import Market, candle_frame, joined, play, play_in_pieces, reference_story, signal_frame, story_of
+from tests.reference_engine import Happening
+
+START_MS = 1_767_225_600_000  # 2026-01-01 00:00 UTC
+HOUR_MS = 3_600_000
+PLAIN_RULES = Rules(slippage_bps=Decimal(0), daily_loss_limit_share=None, max_drawdown_share=None, cooldown_bars=0)
+_PLACED = ("signal", "order")
+_PHASES = {"open": "at the open", "intrabar": "inside the bar"}
+
+
+@dataclass(frozen=True)
+class Played:
+    """What happened, and the last row of the equity curve."""
+
+    lines: tuple[str, ...]
+    expected: tuple[str, ...]
+    cash: Decimal
+    equity: Decimal
+    advanced: Advance
+    market: Market
+
+
+def check(text: str) -> Played:
+    """Play a scenario and compare what happened with what it expects."""
+    played = run(text)
+    happened = "\n".join(played.lines)
+    assert happened == "\n".join(played.expected), f"this happened:\n{happened}"
+    return played
+
+
+def run(text: str) -> Played:
+    """Play a scenario in one piece, in pieces, and by the reference engine."""
+    before, _, after = text.partition("=>")
+    market = parse(before)
+    advanced = play(market)
+    pieces = play_in_pieces(market, repeat(1), repeat(True))
+    assert np.array_equal(joined(pieces, "events"), advanced.events)
+    assert np.array_equal(joined(pieces, "equity"), advanced.equity)
+    happenings, curve = story_of(market.terms, advanced.events, advanced.equity)
+    told, reference_curve = reference_story(market)
+    assert happenings == told
+    assert curve == reference_curve
+    expected = [" ".join(line.split()) for line in after.splitlines() if line.strip()]
+    shown = [happening for happening in happenings if "orders" in expected or happening.kind not in _PLACED]
+    return Played(
+        lines=tuple(line_of(happening) for happening in shown),
+        expected=tuple(line for line in expected if line != "orders"),
+        cash=_decimal(curve[-1].cash),
+        equity=_decimal(curve[-1].equity),
+        advanced=advanced,
+        market=market,
+    )
+
+
+def parse(text: str) -> Market:
+    """The upper part of a scenario as terms, candles and signals."""
+    cash, rules, instruments = Decimal(1000), PLAIN_RULES, list[Instrument]()
+    bars: dict[str, list[tuple[int, float, float, float, float]]] = {}
+    decisions: dict[str, list[dict[str, str | float]]] = {}
+    for line in (line.split("#")[0] for line in text.splitlines()):
+        word, *rest = line.split() or [""]
+        if word == "cash":
+            cash = Decimal(rest[0])
+        elif word == "rules":
+            rules = replace(rules, **{name: _rule(name, value) for name, value in _options(rest).items()})  # type: ignore[arg-type]
+        elif word == "symbol":
+            instruments.append(_instrument(rest[0], _options(rest[1:])))
+        elif word:
+            opened, high, low, close = (float(price) for price in rest[1:5])
+            bars.setdefault(rest[0], []).append((START_MS + int(word) * HOUR_MS, opened, high, low, close))
+            action = {"action": rest[5]} if rest[5:] else {}
+            decisions.setdefault(rest[0], []).append(
+                {**action, **{name: float(value) for name, value in _options(rest[6:]).items()}}
+            )
+    terms = Terms("1h", cash, tuple(instruments), rules)
+    candles = {symbol: candle_frame(bars.get(symbol, [])) for symbol in terms.symbols}
+    signals = {
+        symbol: signal_frame([row[0] for row in bars.get(symbol, [])], decisions.get(symbol, [])) for symbol in terms.symbols
+    }
+    return Market(terms, candles, signals)
+
+
+def _options(words: list[str]) -> dict[str, str]:
+    return dict(word.split("=", 1) for word in words)
+
+
+def _instrument(symbol: str, options: dict[str, str]) -> Instrument:
+    known = {field.name for field in fields(Instrument)}
+    names = {"tick": "price_tick", "step": "quantity_step"}
+    values: dict[str, Decimal] = {"price_tick": Decimal("0.01"), "quantity_step": Decimal("0.001")}
+    values |= {"maker_fee_bps": Decimal(0), "taker_fee_bps": Decimal(0)}
+    values |= {names.get(name, name): Decimal(value) for name, value in options.items()}
+    assert set(values) <= known, f"unknown options {set(values) - known}"
+    quote_decimals = int(values.pop("quote_decimals", Decimal(8)))
+    return Instrument(symbol, symbol, "USDT", **values, quote_decimals=quote_decimals)  # type: ignore[arg-type]
+
+
+def _rule(name: str, value: str) -> str | int | bool | Decimal | None:
+    if value == "none":
+        return None
+    if name == "stop_to_entry_after_target_1":
+        return value == "yes"
+    if name == "capital":
+        return value
+    return int(value) if name in ("max_open_positions", "cooldown_bars") else Decimal(value)
+
+
+def line_of(happening: Happening) -> str:
+    """One happening as scenarios write it."""
+    one = happening
+    who = f"{(one.at - START_MS) // HOUR_MS:02d} {one.symbol or 'account'}"
+    named = f"{who} {one.leg}"
+    limits = f"{one.rule} limit {_text(one.limit)} value {_text(one.value)}"
+    return {
+        "signal": lambda: f"{who} signal {one.outcome}",
+        "order": lambda: f"{named} ordered{_ordered(one)}",
+        "refusal": lambda: f"{named} refused {limits}",
+        "fill": lambda: f"{named} filled {_text(one.price)} x {_text(one.quantity)} {_PHASES[one.phase]}{_fee(one)}",
+        "cancel": lambda: f"{named} cancelled",
+        "stop_moved": lambda: f"{named} moved {_text(one.reference)} -> {_text(one.price)}",
+        "halt": lambda: f"{who} halt {limits}",
+        "loss_limit": lambda: f"{who} loss_limit {limits}",
+    }[one.kind]()
+
+
+def _ordered(one: Happening) -> str:
+    if one.budget:
+        return f" budget {_text(one.budget)}"
+    return f" {_text(one.price)} x {_text(one.quantity)}" if one.price else f" x {_text(one.quantity)}"
+
+
+def _fee(one: Happening) -> str:
+    return f" fee {_text(one.fee)}" if one.fee else ""
+
+
+def _text(amount: Fraction) -> str:
+    return format(_decimal(amount).normalize(), "f")
+
+
+def _decimal(amount: Fraction) -> Decimal:
+    return Decimal(amount.numerator) / Decimal(amount.denominator)
