@@ -47,6 +47,7 @@ class Stopped(Exception):
 class Stop:
     """How often we were asked to stop: once is a request, twice is haste."""
 
+    console: Console
     requests: int = 0
 
     def listen(self) -> None:
@@ -55,6 +56,8 @@ class Stop:
 
     def _count(self, number: int, frame: FrameType | None) -> None:
         self.requests += 1
+        if number == signal.SIGHUP:
+            self.console.quiet = True  # the terminal is gone: writing to it would fail
 
 
 @dataclass(slots=True)
@@ -64,7 +67,7 @@ class Serve:
     directory: Path
     settings: ServeSettings
     console: Console
-    stop: Stop = field(default_factory=Stop)
+    stop: Stop
     children: list[Child] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -199,7 +202,9 @@ def _announce(serve: Serve, states: Sequence[DeploymentState]) -> None:
     serve.console.print()
     serve.console.print(table)
     if not serve.settings.schedules:
-        serve.console.print("Schedules are paused because serve.schedules is off; the UI can start single ones.", highlight=False)
+        serve.console.print(
+            "Schedules are paused because serve.schedules is off; the UI can start single ones.", highlight=False, soft_wrap=True
+        )
     example = next((state for state in states if state.name == "paper-4h"), states[0]).full_name
     prefect = Path(sys.executable).parent / "prefect"
     if prefect.is_relative_to(serve.directory):
@@ -241,11 +246,11 @@ def stop_all(serve: Serve) -> None:
     serving_file(serve.directory).unlink(missing_ok=True)
     server = [child for child in serve.children if child.name == "server"]
     others = [child for child in serve.children if child.name != "server"]
-    _stop_flow_runs(serve, others)
+    _stop_flow_runs(serve)
     # Only now the worker: it kills without a word what still runs below it.
     end([child.identity for child in others], signal.SIGINT, _moment(serve, SERVER_MOMENT_S))
     end([child.identity for child in server], signal.SIGTERM, _moment(serve, SERVER_MOMENT_S))
-    # What lost its parent on the way was adopted by this process (Linux).
+    # What lost its parent on the way.
     end(descendants(os.getpid()), signal.SIGTERM, 2.0)
     for child in serve.children:
         child.process.wait()
@@ -256,11 +261,15 @@ def _moment(serve: Serve, moment_s: float) -> float:
     return 0.0 if serve.stop.requests > 1 else moment_s
 
 
-def _stop_flow_runs(serve: Serve, clients: Sequence[Child]) -> None:
-    """Let running flow runs end by themselves for a moment, then ask them to: they report that they crashed."""
+def _stop_flow_runs(serve: Serve) -> None:
+    """Let running flow runs end by themselves for a moment, then ask them to: they report that they crashed.
+
+    They are whatever runs below this process and is no child of it, or was adopted because its worker died.
+    """
+    children = {child.identity.pid for child in serve.children}
 
     def flow_runs() -> list[ProcessId]:
-        return [one for client in clients for one in descendants(client.identity.pid)]
+        return [one for one in descendants(os.getpid()) if one.pid not in children]
 
     if not flow_runs():
         return
@@ -279,7 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     directory = Path.cwd()
     try:
-        serve = Serve(directory, load_settings(directory=directory).serve, console)
+        serve = Serve(directory, load_settings(directory=directory).serve, console, Stop(console))
         serve.stop.listen()
         with only_one(directory):
             return _run_and_stop(serve)
