@@ -95,7 +95,9 @@ def write_journal(account: str, segments: Sequence[Segment], state: EngineState,
 
     ``open_orders``: the ledger's order rows that were open before, which events may now close.
     """
-    orders = {str(row["client_order_id"]): row for row in open_orders.iter_rows(named=True)}
+    # Times as integers, as in rows that are made here: one frame holds both.
+    waiting = open_orders.with_columns(pl.selectors.datetime().dt.epoch("ms"))
+    orders = {str(row["client_order_id"]): row for row in waiting.iter_rows(named=True)}
     writer = _Writer(account, segments[0].strategy, segments[0].terms, orders)
     for segment in segments:
         writer.strategy, writer.terms = segment.strategy, segment.terms
