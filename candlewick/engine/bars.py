@@ -15,7 +15,8 @@ from candlewick.strategies.contract import BUY, LEGS, SELL
 
 Integers = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 Bytes = np.ndarray[tuple[int, ...], np.dtype[np.int8]]
-Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+FloatColumn = np.ndarray[tuple[int], np.dtype[np.float64]]
+Column = np.ndarray[tuple[int], np.dtype[np.int64]]
 _LARGEST_PRICE = 2.0**60
 _BPS_DECIMALS = 4  # a basis point is RATE / 10**4
 
@@ -83,7 +84,7 @@ def forming_opens(terms: Terms, forming: Mapping[str, FormingBar | None], opened
     return opens
 
 
-def price_units(prices: Floats, decimals: int, symbol: str) -> Integers:
+def price_units(prices: FloatColumn, decimals: int, symbol: str) -> Column:
     """Float prices on the instrument's grid: the nearest integer, which is the written decimal for up to 15 digits.
 
     Raises EngineOverflow.
