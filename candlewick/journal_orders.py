@@ -1,0 +1,134 @@
+"""Orders as the journal keeps them: opened, refused, moved, filled and cancelled by the engine's events, with the reason why."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+import polars as pl
+
+from candlewick.amounts import from_units, plain
+from candlewick.engine.layout import CASH_DECIMALS, Leg, Phase, Rule
+from candlewick.identity import signal_id
+from candlewick.journal_events import RULE_NAMES, Event, EventReader, OrderKey, units_text
+from candlewick.rows import ORDER_ROW, Value, frame
+from candlewick.timeframes import format_utc
+
+_KINDS = {Leg.ENTRY: "market", Leg.EXIT: "market", Leg.STOP: "stop", Leg.TARGET_1: "limit", Leg.TARGET_2: "limit"}
+_PROTECTIONS = {Leg.STOP: "stop", Leg.TARGET_1: "first target", Leg.TARGET_2: "second target"}
+_REFUSALS = {
+    Rule.MAX_DRAWDOWN: "{symbol}: drawdown {value} has reached the halt at {limit}",
+    Rule.DAILY_LOSS_LIMIT: "{symbol}: the day's loss limit {limit} was reached (loss now {value})",
+    Rule.COOLDOWN: "{symbol}: {value} bars after a stop; the cooldown is {limit} bars",
+    Rule.MAX_OPEN_POSITIONS: "{symbol}: {value} positions are open or ordered; the limit is {limit}",
+    Rule.INSUFFICIENT_CASH: "{symbol}: free cash {value} {quote} is below the smallest order {limit} {quote}",
+    Rule.MIN_NOTIONAL: "{symbol}: notional {value} {quote} is below the exchange's minimum {limit} {quote}",
+    Rule.MIN_QUANTITY: "{symbol}: quantity {value} is below the exchange's minimum {limit}",
+    Rule.STOP_BEYOND_ENTRY: "{symbol}: the entry price {value} is at or below its stop {limit}",
+    Rule.TARGET_BEYOND_ENTRY: "{symbol}: the entry price {value} is at or above its target {limit}",
+    Rule.ATR_UNKNOWN: "{symbol}: the average true range that its stop or target hangs on needs {limit} bars; there are {value}",
+}
+
+Row = dict[str, Value]
+FIRST_FILL = ".1"
+"""What an order's id takes on to name its fill; the engine fills an order at once or not at all."""
+
+
+@dataclass(slots=True)
+class OrderBook:
+    """Order rows by key: those that were open in the ledger, and those that events open. ``touched`` are to be written."""
+
+    rows: dict[OrderKey, Row]
+    touched: dict[OrderKey, None] = field(default_factory=dict)
+
+    @staticmethod
+    def of(open_orders: pl.DataFrame) -> "OrderBook":
+        """The book as the ledger has it: ``open_orders`` with the columns of ORDER_ROW, and bookkeeping or not."""
+        # Times as integers, as in rows that are made here: one frame holds both.
+        rows = open_orders.select(list(ORDER_ROW)).with_columns(pl.selectors.datetime().dt.epoch("ms"))
+        return OrderBook({_key(row): row for row in rows.iter_rows(named=True)})
+
+    def ids(self) -> dict[OrderKey, str]:
+        """The ids of the rows there are."""
+        return {key: str(row["client_order_id"]) for key, row in self.rows.items()}
+
+    def frame(self) -> pl.DataFrame:
+        """The rows that events have touched, in the order in which they first did."""
+        return frame([self.rows[key] for key in self.touched], ORDER_ROW)
+
+    def order(self, reader: EventReader, event: Event) -> Row:
+        """The row of the event's order, opened now if there is none yet."""
+        key = reader.order_key(event)
+        self.touched[key] = None
+        row = self.rows.get(key)
+        if row is None:
+            row = self.rows[key] = _opened(reader, event, key)
+        return row
+
+    def refuse(self, reader: EventReader, event: Event) -> None:
+        """The order is refused by a rule."""
+        decimals = reader.rule_decimals(event)
+        limit, value = from_units(event.rule_limit, decimals), from_units(event.rule_value, decimals)
+        words = {"symbol": reader.symbol(event), "limit": plain(limit), "value": plain(value), "quote": reader.quote}
+        self.order(reader, event).update(
+            status="refused",
+            closed_at=event.at,
+            rule=RULE_NAMES[event.rule],
+            rule_limit=limit,
+            rule_value=value,
+            reason=_REFUSALS[Rule(event.rule)].format(**words),
+        )
+
+    def cancel(self, reader: EventReader, event: Event) -> None:
+        """The order protected a position that is gone."""
+        self.order(reader, event).update(status="cancelled", closed_at=event.at, reason="the position is closed")
+
+    def move_stop(self, reader: EventReader, event: Event) -> None:
+        """The stop has moved to the entry."""
+        decimals = reader.price_decimals[event.symbol]
+        reason = f"moved from {units_text(event.reference_price, decimals)} to the entry after the first target"
+        self.order(reader, event).update(price=from_units(event.price, decimals), reason=reason)
+
+    def fill(self, reader: EventReader, event: Event) -> tuple[str, str]:
+        """The order is filled. Answers the fill's id and reason."""
+        reason = _fill_reason(reader, event)
+        quantity = from_units(event.quantity, reader.quantity_decimals[event.symbol])
+        row = self.order(reader, event)
+        row.update(status="filled", closed_at=event.at, quantity=quantity, reason=reason)
+        return f"{row['client_order_id']}{FIRST_FILL}", reason
+
+
+def _key(row: dict[str, str | int | Decimal | datetime | None]) -> OrderKey:
+    return str(row["symbol"]), int(str(row["decided_at"])), str(row["leg"])
+
+
+def _opened(reader: EventReader, event: Event, key: OrderKey) -> Row:
+    symbol, decided_at, leg = key
+    quantities, prices = reader.quantity_decimals[event.symbol], reader.price_decimals[event.symbol]
+    return {
+        "client_order_id": reader.order_id(key),
+        "account": reader.account,
+        "symbol": symbol,
+        "signal_id": signal_id(reader.account, symbol, decided_at),
+        "sequence": event.sequence,
+        "leg": leg,
+        "side": "buy" if event.leg == Leg.ENTRY else "sell",
+        "kind": _KINDS[Leg(event.leg)],
+        "decided_at": decided_at,
+        "status": "open",
+        "budget": from_units(event.budget, CASH_DECIMALS) if event.budget else None,
+        "quantity": from_units(event.quantity, quantities) if event.quantity else None,
+        "price": from_units(event.price, prices) if event.price else None,
+    }
+
+
+def _fill_reason(reader: EventReader, event: Event) -> str:
+    reference = units_text(event.reference_price, reader.price_decimals[event.symbol])
+    taker = event.leg in (Leg.ENTRY, Leg.EXIT, Leg.STOP)
+    slippage = f", slippage {plain(reader.terms.rules.slippage_bps)} bps" if taker else ""
+    if event.leg in (Leg.ENTRY, Leg.EXIT):
+        signal = "buy" if event.leg == Leg.ENTRY else "sell"
+        return f"{signal} signal of {format_utc(event.decided_at)}: filled at the next open {reference}{slippage}"
+    name = _PROTECTIONS[Leg(event.leg)]
+    if event.phase == Phase.OPEN:
+        return f"the bar opened at {reference}, at or beyond the {name}: filled at the open{slippage}"
+    return f"price touched the {name} {reference}{slippage}"
