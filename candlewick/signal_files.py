@@ -24,13 +24,26 @@ def signal_key(candle_digest: str, strategy: str, parameters: Mapping[str, Scala
     return hashlib.sha256(document.encode()).hexdigest()[:40]
 
 
-def save_signals(folder: Path, key: str, signals: pl.DataFrame) -> Path:
+def signal_file(folder: Path, key: str) -> Path:
+    """Where the signals called ``key`` are kept."""
+    return folder / f"{key}.parquet"
+
+
+def is_kept(path: Path) -> bool:
+    """Whether the signals are there; a file that is asked for is not pruned for another two days."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def save_signals(path: Path, signals: pl.DataFrame) -> None:
     """Write completed signals; the file appears whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{key}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}")
     signals.filter(pl.col("action") != HOLD).write_parquet(partial)
-    return partial.replace(path)
+    partial.replace(path)
 
 
 def load_signals(path: Path, candles: pl.DataFrame) -> pl.DataFrame:

@@ -42,7 +42,7 @@ from tasks.engine import step_engine
 from tasks.ledger import commit_cycle, load_account, record_failure
 from tasks.market import MarketAccess, open_market, read_clock, read_instruments
 from tasks.reports import emit_cycle_events, publish_artifacts, write_account_report
-from tasks.signals import Window, compute_signals
+from tasks.signals import Batch, Window, compute_signals
 
 _FETCHES_AT_ONCE = 8
 Answers = dict[str, FetchedSeries | Exception | None]
@@ -267,7 +267,8 @@ async def compute_all_signals(
     with cycle.stopwatch.step("compute_signals"):
         windows = [Window(symbol, frame, candle_digest(frame)) for symbol, frame in candles.items()]
         for terms in _acting_terms(account, watermark_ms):
-            signals[terms.version] = {window.symbol: await _signals(window, terms, folder) for window in windows}
+            paths = await compute_signals(Batch(windows), terms, folder)
+            signals[terms.version] = {window.symbol: load_signals(paths[window.symbol], window.candles) for window in windows}
         prune_signals(folder)
     return signals
 
@@ -275,13 +276,6 @@ async def compute_all_signals(
 def _acting_terms(account: Account, watermark_ms: int | None) -> list[TermsVersion]:
     ends = [following.effective_from_ms - 1 for following in account.terms[1:]]
     return [terms for terms, end in zip(account.terms, [*ends, None], strict=True) if end is None or end > (watermark_ms or 0)]
-
-
-async def _signals(window: Window, terms: TermsVersion, folder: Path) -> pl.DataFrame:
-    answer = await compute_signals(window, terms, folder)
-    if not Path(answer["path"]).exists():  # Prefect remembers a file that is gone
-        answer = await compute_signals.with_options(refresh_cache=True)(window, terms, folder)
-    return load_signals(Path(answer["path"]), window.candles)
 
 
 def decide(

@@ -1,25 +1,19 @@
-"""Signals of one symbol, computed over the whole window and kept by what they were computed from."""
+"""Signals of many symbols, computed over their whole windows and kept by what they were computed from."""
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypedDict
 
 import polars as pl
 from prefect import task
-from prefect.context import TaskRunContext
+from prefect.cache_policies import NO_CACHE
 
 from candlewick.account import TermsVersion
-from candlewick.signal_files import save_signals, signal_key
+from candlewick.signal_files import is_kept, save_signals, signal_file, signal_key
 from candlewick.strategies.catalog import load_strategy, strategy_code_version
-from candlewick.strategies.contract import HOLD, complete_signals
+from candlewick.strategies.contract import complete_signals
 
-
-class SignalsFile(TypedDict):
-    """JSON-ready reference to signals on disk. ``decisions`` counts the rows that are not HOLD."""
-
-    path: str
-    decisions: int
+_NAMED = 3
 
 
 class Window:
@@ -31,28 +25,32 @@ class Window:
         self.digest = digest
 
 
-def window_key(window: Window, terms: TermsVersion) -> str:
-    """The signals' name: candle digest, strategy, parameters and code version."""
+class Batch:
+    """Windows that one task decides."""
+
+    def __init__(self, windows: Sequence[Window]) -> None:
+        self.windows = windows
+        first = ", ".join(window.symbol for window in windows[:_NAMED])
+        self.title = first if len(windows) <= _NAMED else f"{first} and {len(windows) - _NAMED} more"
+
+
+def signals_path(folder: Path, window: Window, terms: TermsVersion) -> Path:
+    """Where the signals of a window are kept: named by candle digest, strategy, parameters and code version."""
     code = strategy_code_version(load_strategy(terms.strategy, terms.parameters))
-    return signal_key(window.digest, terms.strategy, terms.parameters, code)
+    return signal_file(folder, signal_key(window.digest, terms.strategy, terms.parameters, code))
 
 
-def _cache_key(_context: TaskRunContext, arguments: dict[str, Any]) -> str:
-    return f"signals-1/{arguments['folder']}/{window_key(arguments['window'], arguments['terms'])}"
+@task(name="compute-signals", task_run_name="signals {batch.title}", cache_policy=NO_CACHE, timeout_seconds=1800)
+async def compute_signals(batch: Batch, terms: TermsVersion, folder: Path) -> dict[str, Path]:
+    """Decide every bar of every window that is not decided yet; files by symbol. Raises UnknownStrategy, StrategyFailed.
 
-
-@task(
-    name="compute-signals",
-    task_run_name="signals {window.symbol}",
-    cache_key_fn=_cache_key,
-    cache_expiration=timedelta(days=1),
-    persist_result=True,
-    result_serializer="json",
-    timeout_seconds=600,
-)
-async def compute_signals(window: Window, terms: TermsVersion, folder: Path) -> SignalsFile:
-    """Decide every bar of the window. Raises UnknownStrategy, StrategyFailed."""
+    One task for a batch of symbols, since a task run costs more than the signals of a symbol. The cache is the folder itself: its
+    files are named by everything they were computed from.
+    """
     strategy = load_strategy(terms.strategy, terms.parameters)
-    signals = await asyncio.to_thread(complete_signals, strategy, window.candles)
-    path = save_signals(folder, window_key(window, terms), signals)
-    return SignalsFile(path=str(path), decisions=signals.filter(pl.col("action") != HOLD).height)
+    paths = {window.symbol: signals_path(folder, window, terms) for window in batch.windows}
+    for window in batch.windows:
+        if not is_kept(paths[window.symbol]):
+            signals = await asyncio.to_thread(complete_signals, strategy, window.candles)
+            save_signals(paths[window.symbol], signals)
+    return paths
