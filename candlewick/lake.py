@@ -27,7 +27,7 @@ from urllib.parse import quote, unquote, urlsplit
 import numpy as np
 import polars as pl
 
-from candlewick.candles import CANDLE_SCHEMA, Series, empty_candles
+from candlewick.candles import CANDLE_SCHEMA, FormingBar, Series, empty_candles
 from candlewick.errors import LakeError, SettingsError
 from candlewick.timeframes import DAY_MS, timeframe_ms, utc
 
@@ -40,6 +40,7 @@ LAKE_COLUMNS = tuple(LAKE_SCHEMA)
 _PARTITION = re.compile(r"\d{4}(-\d\d)?\.parquet")
 _NUMBERS = tuple(name for name in CANDLE_SCHEMA if name != "opened_at")
 _LOCK = ".lock"
+_FORMING = ".forming"
 _FINGERPRINT = ".fingerprint"
 _TEMPORARY = ".tmp"
 _NO_CONFLICTS = pl.DataFrame(schema={**CANDLE_SCHEMA, **{f"{name}_offered": pl.Float64() for name in _NUMBERS}})
@@ -139,6 +140,21 @@ class Lake:
         with self._writing(series) as folder:
             _write_file(folder / _FINGERPRINT, fingerprint.encode())
             _sync_folder(folder)
+
+    def forming(self, series: Series) -> FormingBar | None:
+        """The forming bar that ``set_forming`` said last; None where nothing was said."""
+        with self._reading(series) as folder:
+            path = folder / _FORMING
+            words = path.read_text(encoding="utf-8").split() if path.exists() else []
+        # Not synced to disk when written: after a power failure it may be empty, and then it is asked for again.
+        return FormingBar(int(words[0]), float(words[1])) if len(words) == 2 else None
+
+    def set_forming(self, series: Series, bar: FormingBar) -> None:
+        """Remember the open of the bar that is forming: it will not change, so nobody has to ask for it again. Raises LakeError."""
+        with self._writing(series) as folder:
+            partial = folder / f"{_FORMING}{_TEMPORARY}"
+            partial.write_text(f"{bar.opened_at_ms} {bar.open!r}", encoding="utf-8")
+            partial.replace(folder / _FORMING)
 
     def folder(self, series: Series) -> Path:
         """Where the series' files are; it need not exist."""

@@ -210,13 +210,21 @@ def _has_news(plan: FetchPlan, state: EngineState, active: bool) -> bool:
 
 
 async def _fetch(lake: Lake, access: MarketAccess, begun: Begun, series: Series, active: bool) -> FetchedSeries | None:
-    """Complete one series in the lake; None where there was nothing to ask for."""
+    """Complete one series in the lake; nothing is asked for that the lake knows, None where nothing is needed."""
     source = access.market.fingerprint(series.symbol, series.timeframe)
     plan = plan_fetch(lake, series, begun.start.account.anchor_ms, begun.now_ms, source)
-    if not _has_news(plan, begun.start.state, active):
+    if plan.is_complete and not _awaits_open(plan, begun.start.state, active):
         return None
+    known = lake.forming(series) if plan.is_complete else None
+    if known is not None and known.opened_at_ms == plan.forming_ms:
+        return FetchedSeries(symbol=series.symbol, added=0, forming=[known.opened_at_ms, known.open], findings=[])
     fetch = fetch_candles.with_options(retries=access.max_attempts - 1, retry_condition_fn=patience(access))
     return await fetch(access, plan, lake)
+
+
+def _awaits_open(plan: FetchPlan, state: EngineState, active: bool) -> bool:
+    """Whether the forming bar's open could fill something: an order that waits for it, or one this cycle may yet decide."""
+    return state.watermark_ms != plan.last_closed_ms or (active and state.opened_ms != plan.forming_ms)
 
 
 async def _gather(

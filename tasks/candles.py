@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.tasks import Task
 
-from candlewick.candles import CandlePage, empty_candles, opened_at_ms
+from candlewick.candles import CandlePage, FormingBar, empty_candles, opened_at_ms
 from candlewick.errors import InvalidCandles, MarketUnavailable, RateLimited
 from candlewick.lake import AppendReport, Lake
 from candlewick.market.retry import retry_delay_s
@@ -77,7 +77,7 @@ async def fetch_candles(access: MarketAccess, plan: FetchPlan, lake: Lake) -> Fe
         return await copy_source(access, plan, lake)
     page = await access.market.fetch(plan.series.symbol, plan.series.timeframe, plan.since_ms, plan.now_ms)
     checked = await confirm_gaps(access, plan, page, before_ms=_last_known(lake, plan))
-    report = await asyncio.to_thread(_keep, lake, plan, checked)
+    report = await asyncio.to_thread(_keep, lake, plan, checked, page.forming)
     forming = None if page.forming is None else (page.forming.opened_at_ms, page.forming.open)
     return _fetched(plan, report.added, forming, [*checked.findings, *_revised(report)])
 
@@ -128,9 +128,11 @@ def _last_known(lake: Lake, plan: FetchPlan) -> int | None:
     return span[1] if span is not None and span[1] < plan.since_ms else None
 
 
-def _keep(lake: Lake, plan: FetchPlan, checked: ValidatedCandles) -> AppendReport:
+def _keep(lake: Lake, plan: FetchPlan, checked: ValidatedCandles, forming: FormingBar | None) -> AppendReport:
     report = lake.append(plan.series, checked.candles, plan.series.market, datetime.now(UTC))
     remember_covered(lake, plan)
+    if forming is not None:
+        lake.set_forming(plan.series, forming)
     return report
 
 
