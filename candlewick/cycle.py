@@ -28,6 +28,7 @@ from candlewick.rows import (
     Value,
     frame,
 )
+from candlewick.seen import seen_document
 from candlewick.timeframes import utc
 
 _SCHEMAS: Mapping[str, Schema] = {
@@ -42,12 +43,16 @@ _SCHEMAS: Mapping[str, Schema] = {
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a cycle starts from. ``version`` is the checkpoint's, None when the account is new."""
+    """What a cycle starts from. ``version`` is the checkpoint's, None when the account is new.
+
+    ``opens`` of the forming bar, by symbol, when a cycle before has done its open phase already.
+    """
 
     account: Account
     state: EngineState
     version: int | None
     digests: Mapping[str, str]
+    opens: Mapping[str, float]
     open_orders: pl.DataFrame
     created: bool
 
@@ -92,7 +97,7 @@ class RunRecord:
 def new_start(account: Account) -> Start:
     """The start of an account that does not exist yet."""
     state = open_state(account.initial_cash, len(account.symbols))
-    return Start(account, state, None, {}, frame([], ORDER_ROW), created=True)
+    return Start(account, state, None, {}, {}, frame([], ORDER_ROW), created=True)
 
 
 def conclude(start: Start, advanced: Advanced, candles: Mapping[str, pl.DataFrame]) -> Decided:
@@ -103,18 +108,25 @@ def conclude(start: Start, advanced: Advanced, candles: Mapping[str, pl.DataFram
 
 def checkpoint_row(decided: Decided) -> pl.DataFrame:
     """The checkpoint that a commit of this cycle leaves."""
-    opened = decided.advanced.opened
-    opens = opened[1] if opened else {}
-    seen = {symbol: {"last_bar_ms": last, "forming_open": opens.get(symbol)} for symbol, last in decided.seen.items()}
     row: dict[str, Value] = {
         "account": decided.start.account.name,
         "version": (decided.start.version or 0) + 1,
         "watermark_at": decided.advanced.state.watermark_ms,
-        "seen": json.dumps(seen),
+        "seen": json.dumps(seen_document(decided.seen, _forming_opens(decided))),
         "state": json.dumps(decided.advanced.state.to_document()),
         "candle_digests": json.dumps(dict(decided.digests)),
     }
     return frame([row], CHECKPOINT_ROW)
+
+
+def _forming_opens(decided: Decided) -> Mapping[str, float]:
+    """Opens that the state has acted on and no closed bar shows yet: an audit needs them until one does."""
+    advanced = decided.advanced
+    if advanced.opened is not None:
+        return advanced.opened[1]
+    opened_ms, watermark_ms = advanced.state.opened_ms, advanced.state.watermark_ms
+    still_forming = opened_ms is not None and (watermark_ms is None or opened_ms > watermark_ms)
+    return decided.start.opens if still_forming else {}
 
 
 def run_row(

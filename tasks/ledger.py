@@ -24,6 +24,7 @@ def load_account(ledger: Ledger, name: str) -> Start | None:
         state=state,
         version=saved.version if saved else None,
         digests=saved.candle_digests if saved else {},
+        opens=saved.forming_opens if saved else {},
         open_orders=loaded.open_orders,
         created=False,
     )

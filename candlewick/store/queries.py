@@ -14,6 +14,7 @@ from candlewick.engine.state import EngineState
 from candlewick.errors import UnknownAccount
 from candlewick.reports.view import AccountView
 from candlewick.rows import AMOUNT, TIME
+from candlewick.seen import forming_opens
 from candlewick.store.database import Connection, Database
 from candlewick.store.tables import JSON_COLUMNS, TABLES, quoted
 from candlewick.store.writing import OPEN
@@ -37,11 +38,15 @@ _LIST = """SELECT a.account, a.market, a.timeframe, a.symbols::VARCHAR AS symbol
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """An account's state after its last committed cycle. ``seen`` and ``candle_digests`` as the cycle wrote them, by symbol."""
+    """An account's state after its last committed cycle. ``seen`` and ``candle_digests`` as the cycle wrote them, by symbol.
+
+    ``forming_opens``: opens that the state has acted on although their bar is not closed, by symbol.
+    """
 
     version: int
     watermark_ms: int | None
     seen: Mapping[str, JsonValue]
+    forming_opens: Mapping[str, float]
     state: EngineState
     candle_digests: Mapping[str, str]
     run_id: str
@@ -91,6 +96,7 @@ def _checkpoint(rows: pl.DataFrame) -> Checkpoint:
         version=row["version"],
         watermark_ms=rows["watermark_at"].dt.epoch("ms")[0],
         seen=json.loads(row["seen"]),
+        forming_opens=forming_opens(json.loads(row["seen"])),
         state=EngineState.from_document(json.loads(row["state"])),
         candle_digests=json.loads(row["candle_digests"]),
         run_id=row["run_id"],
@@ -104,7 +110,8 @@ def list_accounts(database: Database) -> pl.DataFrame:
     if not database.exists():
         return pl.DataFrame()
     with database.read() as connection:
-        return pl.DataFrame(connection.sql(_LIST).to_arrow_table())
+        accounts = pl.DataFrame(connection.sql(_LIST).to_arrow_table())
+    return accounts.with_columns(pl.selectors.datetime().cast(TIME))
 
 
 def read_rows(connection: Connection, table: str, account: str, where: str = "TRUE") -> pl.DataFrame:
@@ -139,6 +146,12 @@ def view(database: Database, account: str, candles: Mapping[str, pl.DataFrame]) 
         candles=candles,
         **frames,
     )
+
+
+def account_rows(database: Database, account: str) -> dict[str, pl.DataFrame]:
+    """Every row of the account by table, read in one transaction: what an audit works on. Raises UnknownAccount."""
+    with known_account(database, account) as connection:
+        return {name: read_rows(connection, name, account) for name, table in TABLES.items() if "account" in table.content}
 
 
 def export_rows(database: Database, account: str) -> dict[str, pl.DataFrame]:

@@ -194,7 +194,7 @@ DESCRIPTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "account": _ACCOUNT,
             "version": "Counts commits. A cycle that loaded another version is stale and writes nothing.",
             "watermark_at": "Open time of the last bar processed to its close; never moves back.",
-            "seen": "JSON object: the last bar seen, by symbol.",
+            "seen": "JSON object by symbol: the last bar seen, and the open acted on while its bar is forming.",
             "state": "JSON object of integers (candlewick/engine/layout.py).",
             "candle_digests": "JSON object: SHA-256 of the candles acted on so far, by symbol.",
             "run_id": _RUN,
