@@ -13,11 +13,12 @@ share that lock, so that they never see half of a write that spans files.
 
 import errno
 import fcntl
+import hashlib
 import io
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -43,6 +44,7 @@ _LOCK = ".lock"
 _FORMING = ".forming"
 _FINGERPRINT = ".fingerprint"
 _TEMPORARY = ".tmp"
+_NOTE = ".note"
 _NO_CONFLICTS = pl.DataFrame(schema={**CANDLE_SCHEMA, **{f"{name}_offered": pl.Float64() for name in _NUMBERS}})
 
 
@@ -155,6 +157,25 @@ class Lake:
             partial = folder / f"{_FORMING}{_TEMPORARY}"
             partial.write_text(f"{bar.opened_at_ms} {bar.open!r}", encoding="utf-8")
             partial.replace(folder / _FORMING)
+
+    def put_note(self, series: Series, content: str) -> None:
+        """Keep a small text beside the series until ``drop_notes``; the same text twice is one note. Raises LakeError."""
+        with self._writing(series) as folder:
+            name = f"{hashlib.sha256(content.encode()).hexdigest()[:32]}{_NOTE}"
+            _write_file(folder / name, content.encode())
+            _sync_folder(folder)
+
+    def notes(self, series: Series) -> dict[str, str]:
+        """The notes beside the series, by name. Raises LakeError."""
+        with self._reading(series) as folder:
+            names = sorted(name for name in os.listdir(folder) if name.endswith(_NOTE)) if folder.is_dir() else []
+            return {name: (folder / name).read_text(encoding="utf-8") for name in names}
+
+    def drop_notes(self, series: Series, names: Iterable[str]) -> None:
+        """Forget notes; those that are gone already are no error. Raises LakeError."""
+        with self._writing(series) as folder:
+            for name in names:
+                (folder / name).unlink(missing_ok=True)
 
     def folder(self, series: Series) -> Path:
         """Where the series' files are; it need not exist."""

@@ -21,7 +21,8 @@ from candlewick.code_version import code_version
 from candlewick.compiled import is_compiled
 from candlewick.cycle import Decided, RunRecord, Start, empty_view, new_start, preview
 from candlewick.engine.state import EngineState
-from candlewick.errors import CandlewickError, LedgerError, UnknownAccount, UnknownSymbol, UsageError
+from candlewick.errors import CandlewickError, LakeError, LedgerError, UnknownAccount, UnknownSymbol, UsageError
+from candlewick.findings import NotedFindings, drop_noted, noted_findings
 from candlewick.instruments import Instrument
 from candlewick.lake import Lake
 from candlewick.logs import bind_correlation_id
@@ -35,7 +36,6 @@ from candlewick.store.database import Database
 from candlewick.store.ledger import Ledger
 from candlewick.store.lock import HeldLock, Holder
 from candlewick.timeframes import format_utc, timeframe_ms
-from candlewick.validation import Finding, finding_rows
 from candlewick.windows import FetchPlan, plan_fetch, read_windows
 from tasks.candles import FetchedSeries, fetch_candles, patience
 from tasks.engine import step_engine
@@ -50,13 +50,13 @@ Answers = dict[str, FetchedSeries | Exception | None]
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What fetching brought: forming bars and failures by symbol, findings as rows of `quality`."""
+    """What fetching brought: forming bars and failures by symbol, findings noted beside the candles."""
 
     now_ms: int
     series: Mapping[str, Series]
     forming: Mapping[str, FormingBar | None]
     failures: Mapping[str, str]
-    findings: pl.DataFrame
+    findings: NotedFindings
 
     @property
     def failure_text(self) -> str | None:
@@ -198,8 +198,7 @@ async def fetch_all(cycle: Cycle, begun: Begun) -> Fetched:
     failures = {s: str(answer) or type(answer).__name__ for s, answer in answers.items() if isinstance(answer, Exception)}
     fetched = {s: answer for s, answer in answers.items() if answer is not None and not isinstance(answer, Exception)}
     forming = {s: FormingBar(int(a["forming"][0]), a["forming"][1]) for s, a in fetched.items() if a["forming"]}
-    findings = [_finding_frame(series[s], answer, cycle.started_at) for s, answer in fetched.items() if answer["findings"]]
-    return Fetched(begun.now_ms, series, forming, failures, pl.concat(findings) if findings else pl.DataFrame())
+    return Fetched(begun.now_ms, series, forming, failures, noted_findings(cycle.lake, series.values(), cycle.started_at))
 
 
 def _has_news(plan: FetchPlan, state: EngineState, active: bool) -> bool:
@@ -217,7 +216,7 @@ async def _fetch(lake: Lake, access: MarketAccess, begun: Begun, series: Series,
         return None
     known = lake.forming(series) if plan.is_complete else None
     if known is not None and known.opened_at_ms == plan.forming_ms:
-        return FetchedSeries(symbol=series.symbol, added=0, forming=[known.opened_at_ms, known.open], findings=[])
+        return FetchedSeries(symbol=series.symbol, added=0, forming=[known.opened_at_ms, known.open])
     fetch = fetch_candles.with_options(retries=access.max_attempts - 1, retry_condition_fn=patience(access))
     return await fetch(access, plan, lake)
 
@@ -242,11 +241,6 @@ async def _gather(
 
     answers = await asyncio.gather(*(one(call) for call in calls.values()))
     return dict(zip(calls, answers, strict=True))
-
-
-def _finding_frame(series: Series, answer: FetchedSeries, recorded_at: datetime) -> pl.DataFrame:
-    findings = tuple(Finding(*finding) for finding in answer["findings"])  # type: ignore[arg-type]
-    return finding_rows(series, findings, recorded_at)
 
 
 async def read_candles(cycle: Cycle, begun: Begun, fetched: Fetched) -> dict[str, pl.DataFrame]:
@@ -307,7 +301,11 @@ def commit(cycle: Cycle, begun: Begun, fetched: Fetched, decided: Decided) -> No
     status: Status = "partial" if fetched.failures else "success"
     terms = terms_rows(decided.start.account, begun.changed_terms) if begun.changed_terms else pl.DataFrame()
     with cycle.stopwatch.step("commit"):
-        commit_cycle(cycle.ledger, decided, cycle.record(status, fetched.failure_text), fetched.findings, terms)
+        commit_cycle(cycle.ledger, decided, cycle.record(status, fetched.failure_text), fetched.findings.rows, terms)
+        try:
+            drop_noted(cycle.lake, fetched.findings)
+        except LakeError as error:  # the next cycle writes them again, which is no news, and drops them
+            cycle.notices.append(f"findings that the ledger has now could not be dropped from the lake: {error}")
 
 
 async def finish(cycle: Cycle, fetched: Fetched, decided: Decided, candles: Mapping[str, pl.DataFrame]) -> State[CycleResult]:

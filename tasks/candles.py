@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
 
@@ -15,6 +15,7 @@ from prefect.tasks import Task
 
 from candlewick.candles import CandlePage, FormingBar, empty_candles, opened_at_ms
 from candlewick.errors import InvalidCandles, MarketUnavailable, RateLimited
+from candlewick.findings import note_findings
 from candlewick.lake import AppendReport, Lake
 from candlewick.market.retry import retry_delay_s
 from candlewick.timeframes import format_utc
@@ -32,7 +33,6 @@ class FetchedSeries(TypedDict):
     symbol: str
     added: int
     forming: list[float] | None
-    findings: list[list[str | int]]
 
 
 def fetch_key(_context: TaskRunContext, arguments: dict[str, Any]) -> str:
@@ -77,9 +77,8 @@ async def fetch_candles(access: MarketAccess, plan: FetchPlan, lake: Lake) -> Fe
         return await copy_source(access, plan, lake)
     page = await access.market.fetch(plan.series.symbol, plan.series.timeframe, plan.since_ms, plan.now_ms)
     checked = await confirm_gaps(access, plan, page, before_ms=_last_known(lake, plan))
-    report = await asyncio.to_thread(_keep, lake, plan, checked, page.forming)
-    forming = None if page.forming is None else (page.forming.opened_at_ms, page.forming.open)
-    return _fetched(plan, report.added, forming, [*checked.findings, *_revised(report)])
+    added = await asyncio.to_thread(_keep, lake, plan, checked, page.forming)
+    return _fetched(plan, added, None if page.forming is None else (page.forming.opened_at_ms, page.forming.open))
 
 
 async def copy_source(access: MarketAccess, plan: FetchPlan, lake: Lake) -> FetchedSeries:
@@ -87,27 +86,22 @@ async def copy_source(access: MarketAccess, plan: FetchPlan, lake: Lake) -> Fetc
 
     The bar that is forming at the plan's time is in the copy too; only its open is used.
     """
-    findings: tuple[Finding, ...] = ()
     added = 0
     if plan.since_ms == 0 and plan.source is not None:
         clock_ms = max(plan.now_ms, round(time.time() * 1000))
         page = await access.market.fetch(plan.series.symbol, plan.series.timeframe, 0, clock_ms)
         checked = validate_candles(page.candles, plan.series, clock_ms)
+        await asyncio.to_thread(note_findings, lake, plan.series, checked.findings)
         await asyncio.to_thread(lake.replace, plan.series, checked.candles, plan.series.market, datetime.now(UTC))
         await asyncio.to_thread(lake.set_fingerprint, plan.series, plan.source)
-        findings, added = checked.findings, checked.candles.height
+        added = checked.candles.height
     current = lake.read(plan.series, plan.forming_ms, plan.forming_ms + 1) if plan.now_ms > plan.forming_ms else empty_candles()
     forming = (plan.forming_ms, float(current["open"][0])) if current.height else None
-    return _fetched(plan, added, forming, findings)
+    return _fetched(plan, added, forming)
 
 
-def _fetched(plan: FetchPlan, added: int, forming: tuple[int, float] | None, findings: Iterable[Finding]) -> FetchedSeries:
-    return FetchedSeries(
-        symbol=plan.series.symbol,
-        added=added,
-        forming=None if forming is None else [*forming],
-        findings=[[f.kind, f.severity, f.span_start_ms, f.span_end_ms, f.evidence] for f in findings],
-    )
+def _fetched(plan: FetchPlan, added: int, forming: tuple[int, float] | None) -> FetchedSeries:
+    return FetchedSeries(symbol=plan.series.symbol, added=added, forming=None if forming is None else [*forming])
 
 
 async def confirm_gaps(access: MarketAccess, plan: FetchPlan, page: CandlePage, before_ms: int | None) -> ValidatedCandles:
@@ -128,12 +122,15 @@ def _last_known(lake: Lake, plan: FetchPlan) -> int | None:
     return span[1] if span is not None and span[1] < plan.since_ms else None
 
 
-def _keep(lake: Lake, plan: FetchPlan, checked: ValidatedCandles, forming: FormingBar | None) -> AppendReport:
+def _keep(lake: Lake, plan: FetchPlan, checked: ValidatedCandles, forming: FormingBar | None) -> int:
+    """Findings before the candles they are about: after a kill in between, the same candles are fetched again. Bars added."""
+    note_findings(lake, plan.series, checked.findings)
     report = lake.append(plan.series, checked.candles, plan.series.market, datetime.now(UTC))
+    note_findings(lake, plan.series, _revised(report))
     remember_covered(lake, plan)
     if forming is not None:
         lake.set_forming(plan.series, forming)
-    return report
+    return report.added
 
 
 def _revised(report: AppendReport) -> list[Finding]:
