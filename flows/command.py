@@ -10,7 +10,6 @@ from prefect.client.schemas.objects import State
 
 from candlewick.announcing import listening
 from candlewick.cli import progress
-from candlewick.results import CycleResult
 
 Result = TypeVar("Result")
 
@@ -33,24 +32,30 @@ class ProgressLine:
 
 def run_flow(call: Coroutine[None, None, Result]) -> Result:
     """Run an async flow to its end, showing what happens. A temporary server is said to be one: it takes its time."""
+    return run_announced(
+        call,
+        f"asking Prefect's server at {os.environ['PREFECT_API_URL']}"
+        if os.environ.get("PREFECT_API_URL")
+        else "starting Prefect's temporary server (up to half a minute; `make serve` keeps one running)",
+    )
+
+
+def run_announced(call: Coroutine[None, None, Result], first: str) -> Result:
+    """Run to the end, showing what happens; ``first`` is said at once."""
     line = ProgressLine()
     try:
         with listening(line.say):
-            line.say(
-                f"asking Prefect's server at {os.environ['PREFECT_API_URL']}"
-                if os.environ.get("PREFECT_API_URL")
-                else "starting Prefect's temporary server (up to half a minute; `make serve` keeps one running)"
-            )
+            line.say(first)
             return asyncio.run(call)
     finally:
         line.end()
 
 
-async def result_of(flow: Awaitable[State[State[CycleResult]]]) -> CycleResult:
-    """The result that a flow's final state carries. Raises what the flow raised."""
+async def result_of(flow: Awaitable[State[State[Result]]], kind: type[Result]) -> Result:
+    """The result of that ``kind`` that a flow's final state carries. Raises what the flow raised."""
     state = await flow
     answer: object = await state.aresult(raise_on_failure=False)
     if isinstance(answer, BaseException):
         raise answer
-    assert isinstance(answer, CycleResult), f"the flow ended without a result: {state.name}"
+    assert isinstance(answer, kind), f"the flow ended without a result: {state.name}"
     return answer

@@ -138,7 +138,7 @@ def command(
         account=account, market=market, symbols=list(names) if names else None, timeframe=timeframe, strategy=strategy,
         parameters=parameters or None, cash=cash, since=since, until=until, dry_run=dry_run, return_state=True,
     )  # fmt: skip
-    result = run_flow(result_of(asked))
+    result = run_flow(result_of(asked, CycleResult))
     _show(result, json)
     return EXIT_CODES[result.status]
 

@@ -23,10 +23,15 @@ def write_account_report(view: AccountView, directory: Path) -> Path:
     return write_report(view, directory, datetime.now(UTC))
 
 
+def artifact_key(account: str) -> str:
+    """What the keys of an account's artifacts begin with: lower-case letters, digits and dashes, which is all Prefect allows."""
+    return re.sub(r"[^a-z0-9]+", "-", account.lower()).strip("-") or "account"
+
+
 @task(name="publish-artifacts", task_run_name="publish artifacts", cache_policy=NO_CACHE, timeout_seconds=120)
 async def publish_artifacts(account: str, result: CycleResult) -> None:
     """Summary, positions and fills in the Prefect UI; keys are `<account>-summary`, `-positions`, `-fills`."""
-    key = re.sub(r"[^a-z0-9]+", "-", account.lower()).strip("-") or "account"
+    key = artifact_key(account)
     await acreate_markdown_artifact(summary_markdown(result), key=f"{key}-summary", description=f"Last cycle of {account}")
     positions, fills = position_rows(result), fill_rows(result)
     if positions:

@@ -18,6 +18,7 @@ from candlewick.reports.numbers import (
     format_share,
     format_time,
 )
+from candlewick.reports.statement import AccountStatement
 from candlewick.results import CycleData, CycleResult, FillRow, OrderRow, PositionRow
 
 _NAMES = {"signals": "signal", "orders": "order", "fills": "fill"}
@@ -96,7 +97,8 @@ def _amount_text(row: OrderRow, quote: str) -> str:
     return f"for {format_money(row.budget, quote)} {quote}" if row.budget is not None else ""
 
 
-def _order_text(row: OrderRow, quote: str) -> str:
+def order_text(row: OrderRow, quote: str) -> str:
+    """An order in one line, without its reason."""
     price = f" at {format_price(row.price)}" if row.price is not None else ""
     deal = f"{row.leg.replace('_', ' ')}: {row.side.lower()} {_amount_text(row, quote)}{price}"
     text = f"{format_time(row.decided_at)}  {row.symbol}  {deal}"
@@ -106,7 +108,8 @@ def _order_text(row: OrderRow, quote: str) -> str:
     return f"{text}, {row.status}"
 
 
-def _fill_text(row: FillRow, quote: str) -> str:
+def fill_text(row: FillRow, quote: str) -> str:
+    """A fill in one line, without its reason."""
     text = f"{format_time(row.at)}  {row.symbol}  {row.leg.replace('_', ' ')}: {row.side.lower()} {format_quantity(row.quantity)}"
     gain = f", P&L {format_money(row.realized_pnl, quote, sign=True)}" if row.realized_pnl is not None else ""
     return f"{text} at {format_price(row.price)}{gain}"
@@ -115,25 +118,28 @@ def _fill_text(row: FillRow, quote: str) -> str:
 # ------------------------------------------------------------------------------------------------- terminal
 
 
-def _heading(text: str) -> Text:
+def heading(text: str) -> Text:
+    """A block's title, with an empty line above it."""
     return Text(f"\n{text}", style="bold")
 
 
-def _indented(text: str, columns: int = 2, style: str = "") -> RenderableType:
+def indented(text: str, columns: int = 2, style: str = "") -> RenderableType:
+    """A paragraph that stays indented where it wraps."""
     return Padding(Text(text, style=style, overflow="fold"), (0, 0, 0, columns))
 
 
-def _stories(rows: Sequence[tuple[str, str]]) -> list[RenderableType]:
+def stories(rows: Sequence[tuple[str, str]]) -> list[RenderableType]:
     """Lines with the reason of each below it."""
     lines: list[RenderableType] = []
     for line, reason in rows:
-        lines.append(_indented(line))
+        lines.append(indented(line))
         if reason:
-            lines.append(_indented(reason, 6, "dim"))
+            lines.append(indented(reason, 6, "dim"))
     return lines
 
 
-def _figures_table(data: CycleData) -> RenderableType:
+def figures_table(data: CycleData | AccountStatement) -> RenderableType:
+    """Equity, cash, return and drawdowns."""
     grid = Table.grid(padding=(0, 3, 0, 0))
     labels = ["Equity", "Cash", "Return", "Drawdown", "Max drawdown"]
     values = [f"{format_money(data.equity, data.quote)} {data.quote}", format_money(data.cash, data.quote)]
@@ -147,7 +153,8 @@ def _figures_table(data: CycleData) -> RenderableType:
     return Padding(grid, (1, 0, 0, 2))
 
 
-def _positions_table(data: CycleData) -> RenderableType:
+def positions_table(data: CycleData | AccountStatement) -> RenderableType:
+    """Open positions with what protects them."""
     grid = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
     for number, name in enumerate(("Symbol", "Quantity", "Entry", "Last", "Stop", "Target 1", "Target 2", "P&L")):
         grid.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
@@ -166,24 +173,24 @@ def _orders_block(data: CycleData) -> list[RenderableType]:
     """In a dry run every order it would place; otherwise the refusals alone, for the fills tell the rest."""
     orders = [row for row in data.orders if data.dry_run or row.status == "refused"]
     if not orders:
-        return [_heading("Orders it would place"), _indented("none")] if data.dry_run else []
+        return [heading("Orders it would place"), indented("none")] if data.dry_run else []
     title = "Orders it would place (none was written)" if data.dry_run else "Refused orders of this cycle"
     shown = orders[-MAX_LISTED:]
-    more = [_indented(f"... and {len(orders) - len(shown):,} earlier ones")] if len(orders) > len(shown) else []
-    return [_heading(title), *more, *_stories([(_order_text(row, data.quote), row.reason) for row in shown])]
+    more = [indented(f"... and {len(orders) - len(shown):,} earlier ones")] if len(orders) > len(shown) else []
+    return [heading(title), *more, *stories([(order_text(row, data.quote), row.reason) for row in shown])]
 
 
 def _data_blocks(data: CycleData) -> list[RenderableType]:
-    blocks: list[RenderableType] = [_figures_table(data), _heading(f"Open positions ({len(data.positions)})")]
-    blocks.append(_positions_table(data) if data.positions else _indented("none"))
+    blocks: list[RenderableType] = [figures_table(data), heading(f"Open positions ({len(data.positions)})")]
+    blocks.append(positions_table(data) if data.positions else indented("none"))
     blocks += _orders_block(data)
-    blocks.append(_heading("Last fills, newest first (times UTC)"))
-    fills = [(_fill_text(row, data.quote), row.reason) for row in reversed(data.last_fills[-SHOWN_FILLS:])]
-    blocks += _stories(fills) if fills else [_indented("none")]
+    blocks.append(heading("Last fills, newest first (times UTC)"))
+    fills = [(fill_text(row, data.quote), row.reason) for row in reversed(data.last_fills[-SHOWN_FILLS:])]
+    blocks += stories(fills) if fills else [indented("none")]
     if data.notices:
-        blocks += [_heading("Notices"), *(_indented(f"- {notice}") for notice in data.notices)]
+        blocks += [heading("Notices"), *(indented(f"- {notice}") for notice in data.notices)]
     if data.report:
-        blocks += [_heading("Report"), _indented(data.report)]
+        blocks += [heading("Report"), indented(data.report)]
     return blocks
 
 
@@ -201,17 +208,17 @@ def _title(result: CycleResult) -> Text:
 def render_summary(result: CycleResult) -> RenderableType:
     """The cycle for the terminal; readable at 80 columns and without colour."""
     blocks: list[RenderableType] = [_title(result)]
-    blocks += [_indented(line) for line in _trouble_text(result)]
+    blocks += [indented(line) for line in _trouble_text(result)]
     if result.data is not None:
-        blocks.append(_indented(_progress_text(result.data)))
+        blocks.append(indented(_progress_text(result.data)))
         if result.data.dry_run:
-            blocks.append(_indented("All figures below are what the account would hold; the ledger is unchanged."))
+            blocks.append(indented("All figures below are what the account would hold; the ledger is unchanged."))
         if result.data.bars:
-            blocks.append(_indented(_counts_text(result.data.counts)))
+            blocks.append(indented(_counts_text(result.data.counts)))
         blocks += _data_blocks(result.data)
     if steps := _next_steps(result):
-        blocks.append(_heading("What next"))
-        blocks += [_indented(f"{command}\n    {purpose}") for command, purpose in steps]
+        blocks.append(heading("What next"))
+        blocks += [indented(f"{command}\n    {purpose}") for command, purpose in steps]
     return Group(*blocks)
 
 
@@ -243,7 +250,7 @@ def summary_markdown(result: CycleResult) -> str:
         refused = [row for row in data.orders if data.dry_run or row.status == "refused"][-MAX_LISTED:]
         if refused:
             lines += ["", "### Orders it would place" if data.dry_run else "### Refused orders", ""]
-            lines += [f"- {_cell(_order_text(row, data.quote))}. {_cell(row.reason)}" for row in refused]
+            lines += [f"- {_cell(order_text(row, data.quote))}. {_cell(row.reason)}" for row in refused]
         if data.notices:
             lines += ["", "### Notices", "", *(f"- {_cell(notice)}" for notice in data.notices)]
         lines += ["", f"Report: `{data.report}`"] if data.report else []

@@ -75,6 +75,12 @@ def known_account(database: Database, account: str) -> Iterator[Connection]:
         yield connection
 
 
+def refuse_unknown(database: Database, account: str) -> None:
+    """Raises UnknownAccount where the ledger has no such account."""
+    with known_account(database, account):
+        return
+
+
 def load_account(database: Database, account: str) -> LoadedAccount | None:
     """See `Ledger.load_account`."""
     if not database.exists():
