@@ -6,12 +6,13 @@ export DO_NOT_TRACK ?= 1
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help paper serve test check bench lock clean
+.PHONY: help paper serve test crash check bench lock clean
 
 help:
 	@echo "make paper   paper-trade the demo account on the embedded market (sets up .venv on first use)"
 	@echo "make serve   Prefect server, work pool and worker with all deployments on this machine"
 	@echo "make test    run the tests        make check   ruff and mypy"
+	@echo "make crash   kill cycles at many more places than make test does; SEED=n for others"
 	@echo "make bench   measure against the stated bounds"
 	@echo "make lock    compile requirements*.in into hashed requirements*.txt (needs uv)"
 
@@ -40,6 +41,9 @@ serve: $(VENV)/.runtime
 
 test: $(VENV)/.dev
 	@$(RUN) -m pytest -n 2 --dist loadgroup
+
+crash: $(VENV)/.dev
+	@CANDLEWICK_CRASH_POINTS=$(or $(POINTS),1000) CANDLEWICK_CRASH_SEED=$(or $(SEED),1) $(RUN) -m pytest tests/test_crash.py
 
 check: $(VENV)/.dev
 	@$(RUN) -m ruff check .

@@ -1,10 +1,12 @@
 """Fixtures of several test files; each lives beside what it starts."""
 
+from tests.cycle_processes import cycles, server_cycles
 from tests.emulator_fixture import made_up_exchange, real_exchange, real_exchange_server
 from tests.prefect_server import prefect_server, pytest_configure, pytest_unconfigure
 from tests.serve_fixture import serve_process
 
 __all__ = [
+    "cycles",
     "made_up_exchange",
     "prefect_server",
     "pytest_configure",
@@ -12,4 +14,5 @@ __all__ = [
     "real_exchange",
     "real_exchange_server",
     "serve_process",
+    "server_cycles",
 ]
