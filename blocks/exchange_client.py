@@ -32,13 +32,28 @@ class RefusedAnswer(Exception):
 
 class StrictAnswers:
     """Goes before a ccxt exchange class. ccxt takes HTML with status 200 for data, drops the headers of a 429 and sorts
-    and filters candles; here what is no JSON is refused, Retry-After is kept and candles come as received."""
+    and filters candles; here what is no JSON is refused, Retry-After is kept and candles come as received. While the
+    exchange's pause lasts nothing is sent at all, for whichever symbol: it counts addresses, and prolongs the ban of one
+    that goes on asking."""
 
     id: str
+    pause_ends_s: float = 0.0  # on time.monotonic()
+
+    async def fetch(self, *request: Any, **named: Any) -> Any:
+        """One request, as it leaves ccxt's own queue."""
+        left_s = self.pause_ends_s - time.monotonic()
+        if left_s > 0:
+            text = f"asked for a pause, of which {left_s:.0f} s are left, and was not asked again"
+            raise RefusedAnswer(text, limited=True, retry_after_s=left_s)
+        return await super().fetch(*request, **named)  # type: ignore[misc]
 
     def handle_errors(self, code: int, reason: str, url: str, method: str, headers: dict[str, str], body: str, *rest: Any) -> Any:
         """ccxt calls this with every answer; ``rest`` is the parsed JSON (None if it is none), request headers and body."""
-        refuse_answer(code, reason, headers, body, rest[0], round(time.time() * 1000))
+        try:
+            refuse_answer(code, reason, headers, body, rest[0], round(time.time() * 1000))
+        except RefusedAnswer as refused:
+            self.pause_ends_s = max(self.pause_ends_s, time.monotonic() + (refused.retry_after_s or 0.0))
+            raise
         return super().handle_errors(code, reason, url, method, headers, body, *rest)  # type: ignore[misc]
 
     def parse_ohlcvs(self, ohlcvs: Any, market: Any = None, *_ignored: Any, **__ignored: Any) -> Any:

@@ -37,10 +37,11 @@ from candlewick.store.ledger import Ledger
 from candlewick.store.lock import HeldLock, Holder
 from candlewick.timeframes import format_utc, timeframe_ms
 from candlewick.windows import FetchPlan, plan_fetch, read_windows
-from tasks.candles import FetchedSeries, fetch_candles, patience
+from tasks.candles import FetchedSeries, fetch_candles
 from tasks.engine import step_engine
 from tasks.ledger import commit_cycle, load_account, record_failure
 from tasks.market import MarketAccess, open_market, read_clock, read_instruments
+from tasks.patience import patient
 from tasks.reports import emit_cycle_events, publish_artifacts, write_account_report
 from tasks.signals import Batch, Window, compute_signals
 
@@ -145,7 +146,7 @@ async def begin(cycle: Cycle) -> Begun:
     with cycle.stopwatch.step("read_market"):
         name = start.account.market if start else cycle.settings.paper.market
         cycle.access = await open_market(name, cycle.settings, until_ms)
-        time = await read_clock(cycle.access, until_ms)
+        time = await patient(read_clock, cycle.access)(cycle.access, until_ms)
         cycle.skew_ms = time.skew_ms
         symbols = start.account.symbols if start else cycle.settings.paper.symbols
         instruments = await _instruments(cycle, cycle.access, symbols, start)
@@ -161,7 +162,7 @@ async def _instruments(
 ) -> dict[str, Instrument]:
     """Trading rules; a symbol that the exchange no longer lists keeps the rules the account knows, and its fetch will fail."""
     try:
-        return apply_fees(await read_instruments(access, symbols), cycle.settings)
+        return apply_fees(await patient(read_instruments, access)(access, symbols), cycle.settings)
     except UnknownSymbol as missing:
         if start is None:
             raise
@@ -201,13 +202,6 @@ async def fetch_all(cycle: Cycle, begun: Begun) -> Fetched:
     return Fetched(begun.now_ms, series, forming, failures, noted_findings(cycle.lake, series.values(), cycle.started_at))
 
 
-def _has_news(plan: FetchPlan, state: EngineState, active: bool) -> bool:
-    """Whether there is anything to ask for: a closed bar, or a forming one that could fill what waits for its open."""
-    if not plan.is_complete or state.watermark_ms != plan.last_closed_ms:
-        return True
-    return active and state.opened_ms != plan.forming_ms
-
-
 async def _fetch(lake: Lake, access: MarketAccess, begun: Begun, series: Series, active: bool) -> FetchedSeries | None:
     """Complete one series in the lake; nothing is asked for that the lake knows, None where nothing is needed."""
     source = access.market.fingerprint(series.symbol, series.timeframe)
@@ -217,8 +211,7 @@ async def _fetch(lake: Lake, access: MarketAccess, begun: Begun, series: Series,
     known = lake.forming(series) if plan.is_complete else None
     if known is not None and known.opened_at_ms == plan.forming_ms:
         return FetchedSeries(symbol=series.symbol, added=0, forming=[known.opened_at_ms, known.open])
-    fetch = fetch_candles.with_options(retries=access.max_attempts - 1, retry_condition_fn=patience(access))
-    return await fetch(access, plan, lake)
+    return await patient(fetch_candles, access)(access, plan, lake)
 
 
 def _awaits_open(plan: FetchPlan, state: EngineState, active: bool) -> bool:

@@ -1,30 +1,23 @@
 """Candles of one symbol: fetched, checked, put into the lake. What travels on is a reference, never the frame."""
 
 import asyncio
-import random
 import time
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
 
 import polars as pl
 from prefect import task
-from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
-from prefect.tasks import Task
 
 from candlewick.candles import CandlePage, FormingBar, empty_candles, opened_at_ms
-from candlewick.errors import InvalidCandles, MarketUnavailable, RateLimited
 from candlewick.findings import note_findings
 from candlewick.lake import AppendReport, Lake
-from candlewick.market.retry import retry_delay_s
 from candlewick.timeframes import format_utc
 from candlewick.validation import Finding, ValidatedCandles, validate_candles
 from candlewick.windows import FetchPlan, remember_covered
 from tasks.market import MarketAccess
 
 _GAPS_ASKED_AGAIN = 3
-_LONGEST_PAUSE_S = 120.0
 
 
 class FetchedSeries(TypedDict):
@@ -42,24 +35,6 @@ def fetch_key(_context: TaskRunContext, arguments: dict[str, Any]) -> str:
     where = arguments["lake"].root
     key = f"candles-1/{where}/{series.market}/{series.symbol}/{series.timeframe}/{plan.last_closed_ms}/{plan.since_ms}"
     return key if plan.source is None else f"{key}/{plan.source}"
-
-
-def patience(access: MarketAccess) -> Callable[[Task[..., Any], TaskRun, State[Any]], Awaitable[bool]]:
-    """A retry condition with the exchange's settings: retry what may pass, after as long as the exchange asks for.
-
-    Prefect reads the delay after it has asked the condition, so the condition sets it (on this symbol's copy of the task).
-    """
-
-    async def may_pass(copy: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-        error = await state.aresult(raise_on_failure=False)
-        pause_s = error.retry_after_s if isinstance(error, RateLimited) else None
-        if not isinstance(error, MarketUnavailable | InvalidCandles) or (pause_s or 0) > _LONGEST_PAUSE_S:
-            return False
-        delay_s = retry_delay_s(max(run.run_count, 1), pause_s, access.retry_base_s, access.retry_max_s, random.random())
-        copy.retry_delay_seconds = [delay_s]
-        return True
-
-    return may_pass
 
 
 @task(

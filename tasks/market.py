@@ -57,14 +57,7 @@ async def load_exchange(exchange_id: str, settings: Settings) -> Exchange:
     return Exchange(**{**{name: getattr(saved, name) for name in Exchange.model_fields}, **chosen, "exchange_id": exchange_id})
 
 
-@task(
-    name="read-clock",
-    task_run_name="read the clock",
-    cache_policy=NO_CACHE,
-    retries=2,
-    retry_delay_seconds=[1, 3],
-    timeout_seconds=60,
-)
+@task(name="read-clock", task_run_name="read the clock", cache_policy=NO_CACHE, timeout_seconds=60)
 async def read_clock(access: MarketAccess, until_ms: int | None) -> MarketTime:
     """The market's time, capped at ``until_ms``. Raises ClockSkew when this machine's clock is off by more than the limit."""
     clock: MarketClock = await access.market.clock()
@@ -77,10 +70,7 @@ async def read_clock(access: MarketAccess, until_ms: int | None) -> MarketTime:
     return MarketTime(now_ms, clock.skew_ms if access.max_skew_ms is not None else None)
 
 
-@task(
-    name="read-instruments", task_run_name="read the trading rules", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 3],
-    timeout_seconds=120,
-)  # fmt: skip
+@task(name="read-instruments", task_run_name="read the trading rules", cache_policy=NO_CACHE, timeout_seconds=120)
 async def read_instruments(access: MarketAccess, symbols: tuple[str, ...]) -> dict[str, Instrument]:
     """Trading rules by symbol. Raises UnknownSymbol."""
     return await access.market.instruments(symbols)
