@@ -152,7 +152,7 @@ class Lake:
         return FormingBar(int(words[0]), float(words[1])) if len(words) == 2 else None
 
     def set_forming(self, series: Series, bar: FormingBar) -> None:
-        """Remember the open of the bar that is forming: it will not change, so nobody has to ask for it again. Raises LakeError."""
+        """Remember the open of the bar that is forming: it does not change, so nobody asks again. Raises LakeError."""
         with self._writing(series) as folder:
             partial = folder / f"{_FORMING}{_TEMPORARY}"
             partial.write_text(f"{bar.opened_at_ms} {bar.open!r}", encoding="utf-8")
