@@ -99,7 +99,12 @@ def _open_forming(
     until_ms: int,
     forming: Mapping[str, FormingBar | None],
 ) -> tuple[EngineState, Segment | None, tuple[int, dict[str, float]] | None]:
-    """Do the open phase of the bar after ``until_ms`` if every symbol that could act in it shows its open."""
+    """Do the open phase of the bar after ``until_ms`` if every symbol that could act in it shows its open.
+
+    Not when the account is further on: candles that end before its watermark show no open of its next bar.
+    """
+    if state.watermark_ms != until_ms:
+        return state, None, None
     opened_ms = until_ms + timeframe_ms(account.timeframe)
     version = [terms for terms in account.terms if terms.effective_from_ms <= opened_ms][-1]
     terms = engine_terms(account, version)

@@ -6,16 +6,17 @@ from itertools import count
 from random import Random
 
 import polars as pl
-from hypothesis import given, settings
+import pytest
+from hypothesis import example, given, settings
 
 from candlewick.account import Account, TermsVersion
 from candlewick.advancing import Advanced, Frames, advance_account, common_watermark
 from candlewick.candles import FormingBar
-from candlewick.engine.run import advance
+from candlewick.engine.run import advance, advance_open
 from candlewick.engine.state import EngineState, open_state
 from candlewick.journal import write_journal
 from candlewick.rows import ORDER_ROW, frame
-from tests.engine_play import Market, stored
+from tests.engine_play import Market, play, stored
 from tests.random_markets import SEEDS, random_market
 from tests.scenario import HOUR_MS, START_MS, parse
 
@@ -100,6 +101,7 @@ def test_the_forming_bars_open_is_left_alone_until_every_symbol_that_could_act_s
 
 @settings(deadline=None, max_examples=80)
 @given(SEEDS)
+@example(35165)  # candles that end before the watermark once opened an old bar again
 def test_late_lagging_and_early_cycles_end_where_one_long_cycle_does(seed: int) -> None:
     draw, market = Random(seed), random_market(seed)
     account, state = account_of(market), opened(market)
@@ -115,6 +117,23 @@ def test_late_lagging_and_early_cycles_end_where_one_long_cycle_does(seed: int) 
     last = move(account, state, market, dict.fromkeys(market.candles, 200), {})
     assert events + all_events(last) == all_events(whole)
     assert last.state.to_document() == whole.state.to_document()
+
+
+def test_a_cycle_that_sees_less_than_an_earlier_one_changes_nothing() -> None:
+    market = parse(TWO_SYMBOLS)
+    account = account_of(market)
+    before = move(account, opened(market), market, {"BTC": 2, "ETH": 2}, {})
+    after = move(account, before.state, market, {"BTC": 1, "ETH": 1}, {"BTC": shown_bar(market.candles["BTC"], 1)})
+    assert all_events(after) == []
+    assert after.state.to_document() == before.state.to_document()
+
+
+def test_a_bar_is_never_processed_twice() -> None:
+    market = parse(TWO_SYMBOLS)
+    done = play(market)
+    with pytest.raises(AssertionError, match="processed before"):
+        advance(done.state, market.terms, market.input())
+    assert len(advance_open(done.state, market.terms, START_MS, market.input().prices[0, 0]).events) == 0
 
 
 def test_new_terms_act_from_the_first_bar_that_opens_when_they_say() -> None:

@@ -7,7 +7,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONTRACT_TESTS = ("test_fill_contract.py", "test_account_contract.py")
 
 
-def tests_in(path: Path) -> set[str]:
+def names_in(path: Path) -> set[str]:
     return set(re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
 
 
@@ -16,12 +16,12 @@ def named_on_the_page() -> set[str]:
 
 
 def test_every_test_that_the_page_names_exists() -> None:
-    existing = {name for path in (ROOT / "tests").glob("test_*.py") for name in tests_in(path)}
+    existing = {name for path in (ROOT / "tests").glob("test_*.py") for name in names_in(path)}
     assert named_on_the_page() - existing == set()
 
 
 def test_every_test_of_the_contract_is_named_on_the_page() -> None:
-    contract = {name for file in CONTRACT_TESTS for name in tests_in(ROOT / "tests" / file)}
+    contract = {name for file in CONTRACT_TESTS for name in names_in(ROOT / "tests" / file)}
     assert contract - named_on_the_page() == set()
 
 

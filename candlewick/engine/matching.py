@@ -19,9 +19,9 @@ from candlewick.engine.posting import clear_pending, close_out, post_buy, record
 def open_phase(account, positions, instruments, rules, opens, at, events, count):
     """Everything that happens at the open of bar ``at``. ``opens``: int64 (symbols,), 0 for no bar. Returns the event count.
 
-    Done once a bar: a paper account may have done it when the bar was still forming.
+    Done once a bar, in the order of bars: a paper account may have done it when the bar was still forming.
     """
-    if account.opened_at == at:
+    if account.opened_at >= at:
         return count
     for symbol in range(positions.shape[0]):
         if opens[symbol] > 0 and positions[symbol].quantity > 0:

@@ -24,7 +24,9 @@ class Advance:
 
 
 def advance(state: EngineState, terms: Terms, bars: EngineInput) -> Advance:
-    """Step over every row of ``bars``. The state given is not changed. Raises EngineOverflow."""
+    """Step over every row of ``bars``, all after the state's watermark. The state given is not changed. Raises EngineOverflow."""
+    if len(bars.times) and state.watermark_ms is not None and bars.times[0] <= state.watermark_ms:
+        raise AssertionError(f"the bar at {bars.times[0]} was processed before: the watermark is {state.watermark_ms}")
     after = state.copy()
     instruments, rules = instrument_records(terms), rules_record(terms)
     equity = np.zeros(len(bars.times), dtype=EQUITY)
