@@ -108,7 +108,7 @@ def call_tasks_directly() -> None:
 
 
 def prepare() -> None:
-    """Do once what every cycle would do: imports, machine code, digests of sources. No polars: its threads do not survive a fork."""
+    """Do once what every cycle would do: imports, machine code. Nothing of polars is called, its threads die in a fork."""
     from decimal import Decimal
 
     import numpy as np
