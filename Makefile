@@ -51,7 +51,7 @@ check: $(VENV)/.dev
 	@$(RUN) -m mypy
 
 bench: $(VENV)/.dev
-	@$(RUN) -m bench
+	@$(RUN) -m tests.bench $(BENCH)
 
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras requirements.in -o requirements.txt

@@ -1,0 +1,144 @@
+"""`make bench`: measure, print against the stated bounds, exit 1 where one is exceeded. `--write` puts it into docs/benchmarks.md."""
+
+import json
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from candlewick.serving import answers
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "docs" / "benchmarks.md"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One figure and what it may be at the most."""
+
+    measurement: str
+    figure: str
+    text: str
+    limit: float | None
+    unit: str
+
+
+BOUNDS = (
+    Bound(
+        "cycle_of_100",
+        "cycle_s",
+        "cycle of 100 symbols, one new bar each, candles at hand: flow start to committed ledger",
+        5.0,
+        "s",
+    ),
+    Bound(
+        "cycle_of_100", "outside_prefect_s", "the same cycle with tasks as plain functions: the part outside Prefect", 1.0, "s"
+    ),
+    Bound("cycle_of_100", "with_fetch_s", "the same cycle when it must fetch and store the 100 bars first", None, "s"),
+    Bound("catch_up", "engine_and_ledger_s", "catch-up of a year of 1h bars, 10 symbols: engine and ledger", 1.0, "s"),
+    Bound("catch_up", "engine_s", "of which the engine", None, "s"),
+    Bound("catch_up", "rows_s", "of which making rows", None, "s"),
+    Bound("catch_up", "commit_s", "of which the transaction", None, "s"),
+    Bound("catch_up", "fills", "fills of that year", None, ""),
+    Bound("task_runs", "task_runs_1_bar", "task runs of a cycle of 1 bar, 3 symbols", None, ""),
+    Bound("task_runs", "task_runs_2000_bars", "task runs of a cycle of 2,000 bars, 3 symbols", None, ""),
+    Bound("cycle_of_100", "peak_mb", "peak memory, 100 symbols", 600.0, "MB"),
+    Bound("catch_up", "peak_mb", "peak memory, a year of 10 symbols", 600.0, "MB"),
+    Bound("task_runs", "peak_mb", "peak memory, 3 symbols through the flow", 600.0, "MB"),
+)
+
+
+def main() -> int:
+    """Run every measurement in a fresh process against one Prefect server."""
+    with tempfile.TemporaryDirectory(prefix="candlewick-bench-") as home:
+        environment = {
+            **os.environ, "PREFECT_HOME": home, "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_LOGGING_LEVEL": "CRITICAL", "PYTHONPATH": str(ROOT),
+        }  # fmt: skip
+        server, environment["PREFECT_API_URL"] = start_server(environment)
+        try:
+            measured = {name: measure(name, environment) for name in dict.fromkeys(bound.measurement for bound in BOUNDS)}
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait(30)
+    exceeded = report(measured)
+    return 1 if exceeded else 0
+
+
+def start_server(environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
+    """A Prefect server on a free loopback port; its process and its API's address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
+    server = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    url = f"http://127.0.0.1:{port}/api"
+    for _ in range(600):
+        if answers(url):
+            return server, url
+        time.sleep(0.2)
+    os.killpg(server.pid, signal.SIGKILL)
+    raise SystemExit("Prefect's server did not start within two minutes")
+
+
+def measure(name: str, environment: dict[str, str]) -> dict[str, float]:
+    """One measurement in a process of its own."""
+    print(f"· measuring {name} …", file=sys.stderr, flush=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.paper", name],
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        timeout=1200,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"measurement {name} failed: see above")
+    figures: dict[str, float] = json.loads(done.stdout.decode().strip().splitlines()[-1])
+    return figures
+
+
+def report(measured: dict[str, dict[str, float]]) -> list[str]:
+    """Print the table (and write it with --write); the texts of the bounds that are exceeded."""
+    rows, exceeded = [], []
+    for bound in BOUNDS:
+        value = measured[bound.measurement][bound.figure]
+        limit = "" if bound.limit is None else f"{bound.limit:g} {bound.unit}"
+        verdict = "" if bound.limit is None else "kept" if value <= bound.limit else "EXCEEDED"
+        rows.append((bound.text, f"{value:.3g} {bound.unit}".strip() if bound.unit else f"{value:.0f}", limit, verdict))
+        exceeded += [bound.text] if verdict == "EXCEEDED" else []
+    runs = measured["task_runs"]
+    if runs["task_runs_1_bar"] != runs["task_runs_2000_bars"]:
+        exceeded.append("task runs per cycle grow with bars")
+    table = ["| what | measured | bound | |", "|---|--:|--:|---|", *(f"| {' | '.join(row)} |" for row in rows)]
+    print("\n".join(table))
+    print("\n".join(f"EXCEEDED: {text}" for text in exceeded))
+    if "--write" in sys.argv:
+        write(table)
+    return exceeded
+
+
+def write(table: list[str]) -> None:
+    """docs/benchmarks.md with the machine and the versions."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("prefect", "duckdb", "polars", "numba", "numpy"))
+    head = [
+        "# Benchmarks",
+        "",
+        "Written by `make bench BENCH=--write`; medians of five runs, every measurement in a fresh process against one Prefect server.",
+        f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}; {versions}.",
+        "",
+    ]
+    DOCUMENT.write_text("\n".join([*head, *table, ""]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
