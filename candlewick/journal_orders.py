@@ -13,9 +13,9 @@ from candlewick.journal_events import RULE_NAMES, Event, EventReader, OrderKey, 
 from candlewick.rows import ORDER_ROW, Value, frame
 from candlewick.timeframes import format_utc
 
-_KINDS = {Leg.ENTRY: "market", Leg.EXIT: "market", Leg.STOP: "stop", Leg.TARGET_1: "limit", Leg.TARGET_2: "limit"}
+ORDER_KINDS = {Leg.ENTRY: "market", Leg.EXIT: "market", Leg.STOP: "stop", Leg.TARGET_1: "limit", Leg.TARGET_2: "limit"}
 _PROTECTIONS = {Leg.STOP: "stop", Leg.TARGET_1: "first target", Leg.TARGET_2: "second target"}
-_REFUSALS = {
+REFUSAL_TEXTS = {
     Rule.MAX_DRAWDOWN: "{symbol}: drawdown {value} has reached the halt at {limit}",
     Rule.DAILY_LOSS_LIMIT: "{symbol}: the day's loss limit {limit} was reached (loss now {value})",
     Rule.COOLDOWN: "{symbol}: {value} bars after a stop; the cooldown is {limit} bars",
@@ -75,7 +75,7 @@ class OrderBook:
             rule=RULE_NAMES[event.rule],
             rule_limit=limit,
             rule_value=value,
-            reason=_REFUSALS[Rule(event.rule)].format(**words),
+            reason=REFUSAL_TEXTS[Rule(event.rule)].format(**words),
         )
 
     def cancel(self, reader: EventReader, event: Event) -> None:
@@ -112,7 +112,7 @@ def _opened(reader: EventReader, event: Event, key: OrderKey) -> Row:
         "sequence": event.sequence,
         "leg": leg,
         "side": "buy" if event.leg == Leg.ENTRY else "sell",
-        "kind": _KINDS[Leg(event.leg)],
+        "kind": ORDER_KINDS[Leg(event.leg)],
         "decided_at": decided_at,
         "status": "open",
         "budget": from_units(event.budget, CASH_DECIMALS) if event.budget else None,

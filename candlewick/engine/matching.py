@@ -3,10 +3,14 @@
 - A market order decided at the close of bar t fills at the open of the symbol's next bar, plus slippage, rounded to the tick
   against the trader.
 - At one time: exits first, then entries, symbols in the account's order.
-- An entry's quantity is its budget over the fill price, fee included, rounded down to the step.
+- An entry's quantity is the largest number of steps whose notional and fee its budget covers. It is refused below the exchange's
+  minimums, and when the fill price is beyond its stop or a target.
 - Inside a bar: open, then stop, then targets. A bar that opens beyond the stop fills at its open, a target that the open has
   already passed fills at the open. Stops pay slippage and the taker's fee, targets pay the maker's fee and no slippage.
-- A stop or target that is touched is filled.
+- A stop or target that is touched is filled; both are live from the entry bar on.
+- With two targets, a part fixed at the entry leaves at the nearer one and the rest at the other. After the first the stop may
+  move to the entry: live at once when the first filled at the open, from the next bar on when it filled inside the bar.
+- What the exchange's minimums forbid to sell is refused: an exit is over, a stop or target is gone, the position stays.
 """
 
 from candlewick.compiled import njit
