@@ -13,7 +13,8 @@
 
 Anything else that is wrong makes every later number worthless and raises InvalidCandles: values that are missing or not
 finite, prices not above 0, high below or low above the body, negative volume, two different candles for one open time,
-open times off the timeframe's grid, columns or types other than CANDLE_SCHEMA.
+open times off the timeframe's grid, columns or types other than CANDLE_SCHEMA. What is refused is a finding, too
+(``refused``, severity error), which the fetch records.
 """
 
 import hashlib
@@ -33,6 +34,7 @@ Severity = Literal["info", "warning", "error"]
 LEVEL_BARS = 48
 LEVEL_FACTOR = 100.0
 
+REPAIRED_KINDS = ("out_of_order", "duplicate", "unclosed", "future")
 _NUMBERS = (*PRICE_COLUMNS, "volume")
 _TIME = pl.col("opened_at").dt.epoch("ms")
 
@@ -90,7 +92,7 @@ def finding_rows(series: Series, findings: tuple[Finding, ...], recorded_at: dat
 
     ``state`` says what became of it: `repaired`, `kept`, or `refused`.
     """
-    states = {"out_of_order": "repaired", "duplicate": "repaired", "unclosed": "repaired", "future": "repaired"}
+    states = dict.fromkeys(REPAIRED_KINDS, "repaired")
     time = pl.Datetime("us", "UTC")
     return pl.DataFrame(
         {

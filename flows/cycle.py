@@ -21,7 +21,15 @@ from candlewick.code_version import code_version
 from candlewick.compiled import is_compiled
 from candlewick.cycle import Decided, RunRecord, Start, empty_view, new_start, preview
 from candlewick.engine.state import EngineState
-from candlewick.errors import CandlewickError, LakeError, LedgerError, UnknownAccount, UnknownSymbol, UsageError
+from candlewick.errors import (
+    CandlewickError,
+    LakeError,
+    LedgerError,
+    MarketUnavailable,
+    UnknownAccount,
+    UnknownSymbol,
+    UsageError,
+)
 from candlewick.findings import NotedFindings, drop_noted, noted_findings
 from candlewick.instruments import Instrument
 from candlewick.lake import Lake
@@ -62,7 +70,11 @@ class Fetched:
     @property
     def failure_text(self) -> str | None:
         """Which symbols could not be fetched and why, None where all could."""
-        return "; ".join(why if symbol in why else f"{symbol}: {why}" for symbol, why in self.failures.items()) or None
+        return _failure_text(self.failures) or None
+
+
+def _failure_text(failures: Mapping[str, str]) -> str:
+    return "; ".join(why if symbol in why else f"{symbol}: {why}" for symbol, why in failures.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +210,8 @@ async def fetch_all(cycle: Cycle, begun: Begun) -> Fetched:
         raise refused[0]
     failures = {s: str(answer) or type(answer).__name__ for s, answer in answers.items() if isinstance(answer, Exception)}
     fetched = {s: answer for s, answer in answers.items() if answer is not None and not isinstance(answer, Exception)}
+    if len(failures) == len(series):
+        raise MarketUnavailable(f"no symbol could be fetched, so nothing was traded: {_failure_text(failures)}")
     forming = {s: FormingBar(int(a["forming"][0]), a["forming"][1]) for s, a in fetched.items() if a["forming"]}
     return Fetched(begun.now_ms, series, forming, failures, noted_findings(cycle.lake, series.values(), cycle.started_at))
 
@@ -211,7 +225,16 @@ async def _fetch(lake: Lake, access: MarketAccess, begun: Begun, series: Series,
     known = lake.forming(series) if plan.is_complete else None
     if known is not None and known.opened_at_ms == plan.forming_ms:
         return FetchedSeries(symbol=series.symbol, added=0, forming=[known.opened_at_ms, known.open])
-    return await patient(fetch_candles, access)(access, plan, lake)
+    answer = await patient(fetch_candles, access)(access, plan, lake)
+    if series not in access.asked and _came_too_early(lake, plan, answer):
+        answer = await patient(fetch_candles.with_options(refresh_cache=True), access)(access, plan, lake)
+    return answer
+
+
+def _came_too_early(lake: Lake, plan: FetchPlan, answer: FetchedSeries) -> bool:
+    """Whether Prefect remembers an answer from a moment at which the market did not show everything that is due."""
+    span = lake.span(plan.series)
+    return span is None or span[1] < plan.last_closed_ms or answer["forming"] is None
 
 
 def _awaits_open(plan: FetchPlan, state: EngineState, active: bool) -> bool:

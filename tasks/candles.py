@@ -10,10 +10,11 @@ from prefect import task
 from prefect.context import TaskRunContext
 
 from candlewick.candles import CandlePage, FormingBar, empty_candles, opened_at_ms
+from candlewick.errors import InvalidCandles
 from candlewick.findings import note_findings
 from candlewick.lake import AppendReport, Lake
 from candlewick.timeframes import format_utc
-from candlewick.validation import Finding, ValidatedCandles, validate_candles
+from candlewick.validation import REPAIRED_KINDS, Finding, ValidatedCandles, validate_candles
 from candlewick.windows import FetchPlan, remember_covered
 from tasks.market import MarketAccess
 
@@ -48,10 +49,16 @@ def fetch_key(_context: TaskRunContext, arguments: dict[str, Any]) -> str:
 )
 async def fetch_candles(access: MarketAccess, plan: FetchPlan, lake: Lake) -> FetchedSeries:
     """Complete one series in the lake up to the last closed bar. Raises MarketUnavailable, InvalidCandles, LakeError."""
+    access.asked.add(plan.series)
     if plan.source is not None:
         return await copy_source(access, plan, lake)
     page = await access.market.fetch(plan.series.symbol, plan.series.timeframe, plan.since_ms, plan.now_ms)
-    checked = await confirm_gaps(access, plan, page, before_ms=_last_known(lake, plan))
+    try:
+        checked = await confirm_gaps(access, plan, page, before_ms=_last_known(lake, plan))
+    except InvalidCandles as error:
+        refusal = Finding("refused", "error", plan.since_ms, max(plan.forming_ms, plan.since_ms + 1), str(error))
+        await asyncio.to_thread(note_findings, lake, plan.series, (refusal,))
+        raise
     added = await asyncio.to_thread(_keep, lake, plan, checked, page.forming)
     return _fetched(plan, added, None if page.forming is None else (page.forming.opened_at_ms, page.forming.open))
 
@@ -89,7 +96,13 @@ async def confirm_gaps(access: MarketAccess, plan: FetchPlan, page: CandlePage, 
         (await access.market.fetch(plan.series.symbol, plan.series.timeframe, gap.span_start_ms, gap.span_end_ms)).candles
         for gap in gaps
     ]
-    return validate_candles(pl.concat([page.candles, *again]), plan.series, plan.now_ms, before_ms)
+    if not any(frame.height for frame in again):
+        return checked
+    # Sorted here, because it was not the market that sent the late ones last; what was repaired in its page stays said.
+    whole = pl.concat([checked.candles, *again]).sort("opened_at", maintain_order=True)
+    completed = validate_candles(whole, plan.series, plan.now_ms, before_ms)
+    repaired = [finding for finding in checked.findings if finding.kind in REPAIRED_KINDS]
+    return ValidatedCandles(completed.candles, tuple(dict.fromkeys([*repaired, *completed.findings])))
 
 
 def _last_known(lake: Lake, plan: FetchPlan) -> int | None:

@@ -7,7 +7,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from blocks.exchange import Exchange, open_exchange
-from candlewick.candles import Market, MarketClock
+from candlewick.candles import Market, MarketClock, Series
 from candlewick.errors import ClockSkew
 from candlewick.instruments import Instrument
 from candlewick.market.files import FilesMarket
@@ -18,7 +18,10 @@ FILES = "files:"
 
 
 class MarketAccess:
-    """A market and how patiently to use it. Not a dataclass: Prefect would search a task's dataclass arguments for futures."""
+    """A market and how patiently to use it; ``asked`` holds the series that this cycle asked it for (and not Prefect's cache).
+
+    Not a dataclass: Prefect would search a task's dataclass arguments for futures.
+    """
 
     def __init__(self, market: Market, block: Exchange | None = None) -> None:
         self.market = market
@@ -26,6 +29,7 @@ class MarketAccess:
         self.retry_base_s = block.retry_base_s if block else 0.0
         self.retry_max_s = block.retry_max_s if block else 0.0
         self.max_skew_ms = block.max_clock_skew_s * 1000 if block else None
+        self.asked: set[Series] = set()
 
 
 @dataclass(frozen=True, slots=True)
