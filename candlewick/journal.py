@@ -19,7 +19,7 @@ from candlewick.engine.terms import Records, Terms, price_decimals, quantity_dec
 from candlewick.identity import signal_id
 from candlewick.journal_events import KIND_NAMES, LEG_NAMES, OUTCOME_NAMES, PHASE_NAMES, Event, EventReader
 from candlewick.journal_orders import FIRST_FILL, OrderBook
-from candlewick.rows import POSITION_ROW, POSTING_ROW, TEXT, TIME, Value, frame
+from candlewick.rows import POSITION_ROW, POSTING_ROW, SIGNAL_ROW, TEXT, TIME, Value, frame
 from candlewick.timeframes import timeframe_ms
 
 Integers = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -195,7 +195,11 @@ def _posting_rows(reader: EventReader, filled: Records, told: _Told) -> pl.DataF
 def _signal_rows(reader: EventReader, segment: Segment) -> pl.DataFrame:
     """The strategy's own rows of those bars whose signal the engine acted on, in the order in which it did."""
     acted = segment.events[segment.events["kind"] == Kind.SIGNAL]
-    rows = [_signals_of(reader, segment, acted[acted["symbol"] == number], number) for number in range(len(reader.terms.symbols))]
+    if not len(acted):
+        return frame([], SIGNAL_ROW)
+    rows = [
+        _signals_of(reader, segment, acted[acted["symbol"] == number], number) for number in np.unique(acted["symbol"]).tolist()
+    ]
     return pl.concat(rows).sort("sequence").drop("sequence")
 
 

@@ -14,13 +14,14 @@ from candlewick.timeframes import floor_to_bar, timeframe_ms
 class FetchPlan:
     """What to ask a market for one series: bars that open from ``since_ms`` on and are closed at ``now_ms``.
 
-    ``source`` is the market's fingerprint of a source that can change as a whole: then the lake's copy is replaced by it.
+    ``known_ms`` is the last bar the lake has before that. ``source`` is the market's fingerprint of a source that can change as a whole: then the lake's copy is replaced by it.
     """
 
     series: Series
     since_ms: int
     now_ms: int
     source: str | None = None
+    known_ms: int | None = None
 
     @property
     def last_closed_ms(self) -> int:
@@ -48,8 +49,9 @@ def plan_fetch(lake: Lake, series: Series, anchor_ms: int, now_ms: int, source: 
     if source is not None:
         return FetchPlan(series, floor_to_bar(now_ms, series.timeframe) if told == source else 0, now_ms, source)
     span = lake.span(series)
-    reaches_back = span is not None and (span[0] if told is None else int(told)) <= anchor_ms
-    return FetchPlan(series, span[1] + timeframe_ms(series.timeframe) if span and reaches_back else anchor_ms, now_ms)
+    if span is None or (span[0] if told is None else int(told)) > anchor_ms:
+        return FetchPlan(series, anchor_ms, now_ms)
+    return FetchPlan(series, span[1] + timeframe_ms(series.timeframe), now_ms, known_ms=span[1])
 
 
 def remember_covered(lake: Lake, plan: FetchPlan) -> None:

@@ -54,7 +54,7 @@ async def fetch_candles(access: MarketAccess, plan: FetchPlan, lake: Lake) -> Fe
         return await copy_source(access, plan, lake)
     page = await access.market.fetch(plan.series.symbol, plan.series.timeframe, plan.since_ms, plan.now_ms)
     try:
-        checked = await confirm_gaps(access, plan, page, before_ms=_last_known(lake, plan))
+        checked = await confirm_gaps(access, plan, page, plan.known_ms)
     except InvalidCandles as error:
         refusal = Finding("refused", "error", plan.since_ms, max(plan.forming_ms, plan.since_ms + 1), str(error))
         await asyncio.to_thread(note_findings, lake, plan.series, (refusal,))
@@ -103,11 +103,6 @@ async def confirm_gaps(access: MarketAccess, plan: FetchPlan, page: CandlePage, 
     completed = validate_candles(whole, plan.series, plan.now_ms, before_ms)
     repaired = [finding for finding in checked.findings if finding.kind in REPAIRED_KINDS]
     return ValidatedCandles(completed.candles, tuple(dict.fromkeys([*repaired, *completed.findings])))
-
-
-def _last_known(lake: Lake, plan: FetchPlan) -> int | None:
-    span = lake.span(plan.series)
-    return span[1] if span is not None and span[1] < plan.since_ms else None
 
 
 def _keep(lake: Lake, plan: FetchPlan, checked: ValidatedCandles, forming: FormingBar | None) -> int:

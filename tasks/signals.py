@@ -34,12 +34,6 @@ class Batch:
         self.title = first if len(windows) <= _NAMED else f"{first} and {len(windows) - _NAMED} more"
 
 
-def signals_path(folder: Path, window: Window, terms: TermsVersion) -> Path:
-    """Where the signals of a window are kept: named by candle digest, strategy, parameters and code version."""
-    code = strategy_code_version(load_strategy(terms.strategy, terms.parameters))
-    return signal_file(folder, signal_key(window.digest, terms.strategy, terms.parameters, code))
-
-
 @task(name="compute-signals", task_run_name="signals {batch.title}", cache_policy=NO_CACHE, timeout_seconds=1800)
 async def compute_signals(batch: Batch, terms: TermsVersion, folder: Path) -> dict[str, Path]:
     """Decide every bar of every window that is not decided yet; files by symbol. Raises UnknownStrategy, StrategyFailed.
@@ -48,7 +42,9 @@ async def compute_signals(batch: Batch, terms: TermsVersion, folder: Path) -> di
     files are named by everything they were computed from.
     """
     strategy = load_strategy(terms.strategy, terms.parameters)
-    paths = {window.symbol: signals_path(folder, window, terms) for window in batch.windows}
+    code = strategy_code_version(strategy)
+    keys = {window.symbol: signal_key(window.digest, terms.strategy, terms.parameters, code) for window in batch.windows}
+    paths = {symbol: signal_file(folder, key) for symbol, key in keys.items()}
     for window in batch.windows:
         if not is_kept(paths[window.symbol]):
             signals = await asyncio.to_thread(complete_signals, strategy, window.candles)

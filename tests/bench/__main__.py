@@ -1,4 +1,4 @@
-"""`make bench`: measure, print against the stated bounds, exit 1 where one is exceeded. `--write` puts it into docs/benchmarks.md."""
+"""`make bench`: measure, print against the bounds, exit 1 where one is exceeded; `--write` puts it into docs/benchmarks.md."""
 
 import json
 import os
@@ -38,10 +38,8 @@ BOUNDS = (
         5.0,
         "s",
     ),
-    Bound(
-        "cycle_of_100", "outside_prefect_s", "the same cycle with tasks as plain functions: the part outside Prefect", 1.0, "s"
-    ),
-    Bound("cycle_of_100", "with_fetch_s", "the same cycle when it must fetch and store the 100 bars first", None, "s"),
+    Bound("cycle_of_100", "outside_prefect_s", "the same with tasks as plain functions: the part outside Prefect", 1.0, "s"),
+    Bound("cycle_of_100", "with_fetch_s", "the same when it must fetch and store the 100 bars first", None, "s"),
     Bound("catch_up", "engine_and_ledger_s", "catch-up of a year of 1h bars, 10 symbols: engine and ledger", 1.0, "s"),
     Bound("catch_up", "engine_s", "of which the engine", None, "s"),
     Bound("catch_up", "rows_s", "of which making rows", None, "s"),
@@ -133,7 +131,7 @@ def write(table: list[str]) -> None:
     head = [
         "# Benchmarks",
         "",
-        "Written by `make bench BENCH=--write`; medians of five runs, every measurement in a fresh process against one Prefect server.",
+        "Written by `make bench BENCH=--write`: medians of five runs, each measurement in a fresh process, one Prefect server.",
         f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}; {versions}.",
         "",
     ]

@@ -1,4 +1,4 @@
-"""What a paper cycle costs. Each measurement is a fresh process (`python -m tests.bench.paper NAME`) that prints one JSON object."""
+"""What a paper cycle costs. Each measurement is a fresh process : `python -m tests.bench.paper NAME` prints one JSON object."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ def cycle_of_100() -> dict[str, float]:
     times, outside, alone = [], [], []
     cycle("first", "2026-10-01"), cycle("second", "2026-10-01"), run_cycle(plain, "2026-10-01")
     for hour in range(1, RUNS + 1):
-        until = f"2026-10-01T{hour:02d}:00"
+        until = f"2026-10-01T{hour:02d}:01"
         alone.append(cycle("first", until)[0])
         times.append(cycle("second", until)[0])
         run_cycle(replace(plain, name="filler"), until)
@@ -58,18 +58,17 @@ def cycle_of_100() -> dict[str, float]:
 
 def catch_up() -> dict[str, float]:
     """A year of 1h bars for 10 symbols: the engine and the ledger's transaction, compiled code at hand."""
-    from candlewick.advancing import advance_account, common_watermark
-    from candlewick.cycle import RunRecord, conclude, new_start
-    from candlewick.paper_request import open_account
-    from tasks.ledger import commit_cycle
-    from tests.paper_accounts import PaperAccount
-
     import polars as pl
 
+    from candlewick.advancing import advance_account, common_watermark
+    from candlewick.cycle import RunRecord, conclude, new_start
     from candlewick.market.sample import SampleMarket
+    from candlewick.paper_request import open_account
     from candlewick.strategies.catalog import load_strategy
     from candlewick.strategies.contract import complete_signals
     from candlewick.timeframes import parse_utc, utc
+    from tasks.ledger import commit_cycle
+    from tests.paper_accounts import PaperAccount
 
     now_ms = parse_utc("2026-10-01")
     market = SampleMarket(now_ms)
