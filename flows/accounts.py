@@ -4,6 +4,8 @@ python -m flows.accounts --help
 """
 
 import os
+from decimal import Decimal
+from json import loads
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +18,7 @@ from candlewick.errors import LedgerUnwritable, UnknownAccount, UsageError
 from candlewick.json_text import to_json
 from candlewick.metrics import total_return
 from candlewick.reports.numbers import format_share, money_decimals, rounded
+from candlewick.rows import AMOUNT
 from candlewick.settings import Settings, load_settings
 from candlewick.store.database import Database
 from candlewick.store.ledger import Ledger
@@ -52,22 +55,23 @@ def list_accounts(*, json: JsonFlag = False) -> int:
         print_rows([], _LIST_COLUMNS, json, empty="There is no account yet. `make paper` opens one.")
         return SUCCESS
     returns = [total_return(frame[number : number + 1], cash).value for number, cash in enumerate(frame["initial_cash"])]
-    rows: list[Row]
-    if json:
-        documents = plain_rows(frame)
-        rows = [{**document, "return_share": share} for document, share in zip(documents, returns, strict=True)]  # type: ignore[dict-item]
-    else:
-        rows = [
-            row
-            | {
-                "symbols": ", ".join(pl.Series([row["symbols"]]).str.json_decode(pl.List(pl.String))[0]),
-                "equity": rounded(row["equity"], money_decimals(row["quote"])),
-                "return": format_share(share, sign=True),
-            }
-            for row, share in zip(frame.to_dicts(), returns, strict=True)
-        ]
+    accounts = frame.with_columns(pl.Series("return_share", returns, dtype=AMOUNT))
+    rows = plain_rows(accounts) if json else [_readable(row) for row in accounts.to_dicts()]
     print_rows(rows, _LIST_COLUMNS, json)
     return SUCCESS
+
+
+def _readable(row: Row) -> Row:
+    """A row of the list for people: symbols as text, money rounded, the return as a percentage."""
+    equity, share, quote = row["equity"], row["return_share"], str(row["quote"])
+    assert isinstance(equity, Decimal)
+    assert isinstance(share, Decimal | None)
+    return {
+        **row,
+        "symbols": ", ".join(loads(str(row["symbols"]))),
+        "equity": rounded(equity, money_decimals(quote)),
+        "return": format_share(share, sign=True),
+    }
 
 
 @app.command(name="show")
@@ -136,11 +140,10 @@ def audit(account: AccountName, /, *, json: JsonFlag = False) -> int:
     from flows.command import run_announced
 
     if os.environ.get("PREFECT_API_URL"):
-        from candlewick.audit import AuditReport
         from flows.audit import audit_account
         from flows.command import result_of, run_flow
 
-        report = run_flow(result_of(audit_account(account, return_state=True), AuditReport))
+        report = run_flow(result_of(audit_account(account, return_state=True)))
     else:
         from tasks.audit import audit_ledger
 

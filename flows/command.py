@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Coroutine
 from contextlib import ExitStack
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from prefect.client.schemas.objects import State
 
@@ -51,11 +51,12 @@ def run_announced(call: Coroutine[None, None, Result], first: str) -> Result:
         line.end()
 
 
-async def result_of(flow: Awaitable[State[State[Result]]], kind: type[Result]) -> Result:
-    """The result of that ``kind`` that a flow's final state carries. Raises what the flow raised."""
+async def result_of(flow: Awaitable[State[State[Result]]]) -> Result:
+    """The result that a flow's final state carries. Raises what the flow raised."""
     state = await flow
-    answer: object = await state.aresult(raise_on_failure=False)
+    # A flow that ends with a state of its own making has that state's data for its result.
+    answer = cast("Result | BaseException | None", await state.aresult(raise_on_failure=False))
     if isinstance(answer, BaseException):
         raise answer
-    assert isinstance(answer, kind), f"the flow ended without a result: {state.name}"
+    assert answer is not None, f"the flow ended without a result: {state.name}"
     return answer

@@ -19,6 +19,7 @@ from candlewick.paper_request import PaperOptions, PaperRequest, read_request
 from candlewick.settings import LakeSettings, StoreSettings
 from candlewick.store.database import Database
 from candlewick.store.ledger import Ledger
+from candlewick.store.tables import TABLES
 from flows.cycle import Cycle, begin, commit, compute_all_signals, decide, fetch_all, read_candles
 
 
@@ -83,3 +84,13 @@ async def _cycle(request: PaperRequest) -> Decided:
         commit(cycle, begun, fetched, decided)
         await cycle.close()
     return decided
+
+
+def bare_document(account: PaperAccount) -> dict[str, object]:
+    """The account's export without what may differ between two ledgers of equal inputs: bookkeeping, and the runs."""
+    document = account.ledger.export_document(account.name)
+    return {
+        table: [{name: value for name, value in row.items() if name not in TABLES[table].bookkeeping} for row in rows]
+        for table, rows in document.items()
+        if table in TABLES and table != "runs"
+    }

@@ -184,18 +184,18 @@ def export_document(database: Database, account: str) -> dict[str, JsonValue]:
     rows = export_rows(database, account)
     document: dict[str, JsonValue] = {"account": account}
     for table, frame in rows.items():
-        document[table] = plain_rows(frame)
+        document[table] = list(plain_rows(frame))
     return document
 
 
-def plain_rows(frame: pl.DataFrame) -> list[JsonValue]:
+def plain_rows(frame: pl.DataFrame) -> list[dict[str, JsonValue]]:
     """Rows of a ledger frame, JSON-ready."""
     columns = [name for name in frame.columns if name in JSON_COLUMNS]
     rows: list[dict[str, JsonValue]] = frame.select(_plain(name, kind) for name, kind in frame.schema.items()).to_dicts()
     for row in rows:
         for name in columns:
             row[name] = json.loads(str(row[name]))
-    return list(rows)
+    return rows
 
 
 def _plain(name: str, kind: pl.DataType) -> pl.Expr:
