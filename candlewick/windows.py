@@ -14,7 +14,8 @@ from candlewick.timeframes import floor_to_bar, timeframe_ms
 class FetchPlan:
     """What to ask a market for one series: bars that open from ``since_ms`` on and are closed at ``now_ms``.
 
-    ``known_ms`` is the last bar the lake has before that. ``source`` is the market's fingerprint of a source that can change as a whole: then the lake's copy is replaced by it.
+    ``known_ms`` is the last bar the lake has before that. ``source`` is the market's fingerprint of a source that can
+    change as a whole: then the lake's copy is replaced by it.
     """
 
     series: Series

@@ -39,9 +39,9 @@ def cycle_of_100() -> dict[str, float]:
         return until_commit + _before_first_step(result), dict(steps)
 
     times, outside, alone = [], [], []
-    cycle("first", "2026-10-01"), cycle("second", "2026-10-01"), run_cycle(plain, "2026-10-01")
+    cycle("first", "2026-09-20"), cycle("second", "2026-09-20"), run_cycle(plain, "2026-09-20")
     for hour in range(1, RUNS + 1):
-        until = f"2026-10-01T{hour:02d}:01"
+        until = f"2026-09-20T{hour:02d}:01"
         alone.append(cycle("first", until)[0])
         times.append(cycle("second", until)[0])
         run_cycle(replace(plain, name="filler"), until)
