@@ -244,6 +244,22 @@ def test_audit_names_differences_and_ends_with_1(
     assert shown(capsys, "audit", "quiet")
 
 
+def test_where_a_prefect_server_is_known_the_audit_is_a_run_there(
+    made: PaperAccount, prefect_server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import httpx
+
+    def runs() -> int:
+        body = {"flows": {"name": {"any_": ["audit-account"]}}, "flow_runs": {"name": {"any_": ["audit quiet"]}}}
+        return int(httpx.post(f"{prefect_server}/flow_runs/count", json=body, trust_env=False).raise_for_status().json())
+
+    monkeypatch.chdir(made.directory)
+    before = runs()
+    document = json.loads(shown(capsys, "audit", "quiet", "--json"))
+    assert (document["account"], document["status"]) == ("quiet", "success")
+    assert runs() == before + 1
+
+
 def test_looking_at_accounts_changes_no_byte_of_the_ledger(here: PaperAccount, capsys: pytest.CaptureFixture[str]) -> None:
     def digest() -> str:
         return hashlib.sha256(here.ledger.database.path.read_bytes()).hexdigest()
