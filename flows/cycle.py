@@ -24,7 +24,11 @@ from candlewick.engine.state import EngineState
 from candlewick.errors import (
     CandlewickError,
     LakeError,
+    LedgerBusy,
     LedgerError,
+    LedgerTooNew,
+    LedgerUnreadable,
+    LedgerUnwritable,
     MarketUnavailable,
     UnknownAccount,
     UnknownSymbol,
@@ -54,6 +58,7 @@ from tasks.reports import emit_cycle_events, publish_artifacts, write_account_re
 from tasks.signals import Batch, Window, compute_signals
 
 _FETCHES_AT_ONCE = 8
+_LEDGER_IS_CLOSED = (LedgerBusy, LedgerTooNew, LedgerUnreadable, LedgerUnwritable)
 Answers = dict[str, FetchedSeries | Exception | None]
 
 
@@ -328,13 +333,16 @@ async def finish(cycle: Cycle, fetched: Fetched, decided: Decided, candles: Mapp
     """Report, artifacts and events. What fails here cannot undo the ledger: it is said, and the run is partial."""
     announce("drawing the report")
     with cycle.stopwatch.step("report"):
-        view = cycle.ledger.view(cycle.request.account, until_watermark(candles, decided))
-        report = None
+        report, problem = None, None
         try:
+            view = cycle.ledger.view(cycle.request.account, until_watermark(candles, decided))
             report = str(write_account_report(view, Path(cycle.settings.reports.directory)))
+        except LedgerError as error:
+            text = f"the cycle is in the ledger, which then could not be read for the report: {error}"
+            return _completed(cycle.result("partial", None, text, decided.digests))
         except (CandlewickError, OSError) as error:
-            cycle.notices.append(f"the report could not be written: {error}")
-    result = _conclude(cycle, view, decided, fetched, report)
+            problem = str(error)
+    result = _conclude(cycle, view, decided, fetched, report, problem)
     with cycle.stopwatch.step("publish"):
         await publish_artifacts(cycle.request.account, result)
         emit_cycle_events(result)
@@ -346,7 +354,7 @@ def preview_result(cycle: Cycle, fetched: Fetched, decided: Decided, candles: Ma
     account = decided.start.account
     shown = until_watermark(candles, decided)
     view = empty_view(account, shown) if decided.start.created else cycle.ledger.view(account.name, shown)
-    return _completed(_conclude(cycle, preview(view, decided, cycle.run_id), decided, fetched, None))
+    return _completed(_conclude(cycle, preview(view, decided, cycle.run_id), decided, fetched, None, None))
 
 
 def until_watermark(candles: Mapping[str, pl.DataFrame], decided: Decided) -> dict[str, pl.DataFrame]:
@@ -357,8 +365,10 @@ def until_watermark(candles: Mapping[str, pl.DataFrame], decided: Decided) -> di
     return {symbol: frame.filter(pl.col("opened_at") <= watermark_at) for symbol, frame in candles.items()}
 
 
-def _conclude(cycle: Cycle, view: AccountView, decided: Decided, fetched: Fetched, report: str | None) -> CycleResult:
-    status: Status = "partial" if fetched.failures or (report is None and not cycle.request.options.dry_run) else "success"
+def _conclude(
+    cycle: Cycle, view: AccountView, decided: Decided, fetched: Fetched, report: str | None, problem: str | None
+) -> CycleResult:
+    problems = "; ".join(text for text in (fetched.failure_text, problem) if text)
     data = build_cycle_data(
         view,
         watermark_before=decided.start.watermark_at,
@@ -369,7 +379,7 @@ def _conclude(cycle: Cycle, view: AccountView, decided: Decided, fetched: Fetche
         report=report,
         run_id=cycle.run_id,
     )
-    return cycle.result(status, data, fetched.failure_text, decided.digests)
+    return cycle.result("partial" if problems else "success", data, problems or None, decided.digests)
 
 
 def stand_aside(cycle: Cycle, holder: Holder) -> State[CycleResult]:
@@ -396,10 +406,11 @@ def stand_aside(cycle: Cycle, holder: Holder) -> State[CycleResult]:
 def fail(cycle: Cycle, error: CandlewickError) -> State[CycleResult]:
     """A failed cycle leaves a row in `runs`, where the ledger can still be written."""
     text = str(error)
-    try:
-        record_failure(cycle.ledger, cycle.request.account, cycle.record("failure", text))
-    except LedgerError as unwritten:
-        text = f"{text} (and the run could not be recorded: {unwritten})" if str(unwritten) != text else text
+    if not isinstance(error, _LEDGER_IS_CLOSED):  # trying again would only double the wait
+        try:
+            record_failure(cycle.ledger, cycle.request.account, cycle.record("failure", text))
+        except LedgerError as unwritten:
+            text = f"{text} (and the run could not be recorded: {unwritten})"
     return Failed(message=text, data=cycle.result("failure", None, text, {}))
 
 

@@ -57,9 +57,9 @@ def _progress_text(data: CycleData) -> str:
 
 
 def _trouble_text(result: CycleResult) -> list[str]:
-    """What went wrong, and what happens next; empty where nothing did."""
+    """What went wrong or stood in the way, and what happens next; empty where nothing did."""
     if result.status == "success":
-        return []
+        return [result.error] if result.error else []
     error = result.error or "no reason was given"
     if result.status == "partial":
         kept = (
