@@ -18,6 +18,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -92,17 +93,28 @@ class DirectTask:
         return self
 
 
+class NoClient:
+    """Stands for the connection to a server that is not there."""
+
+    @staticmethod
+    def get_or_create() -> AbstractContextManager[None]:
+        """Nothing to connect to."""
+        return nullcontext()
+
+
 def call_tasks_directly() -> None:
     """Replace the tasks that flows/cycle.py calls, and leave out what only a Prefect server can take."""
     from prefect.tasks import Task
 
     import flows.cycle
+    import flows.paper_trading
 
     async def publish_nothing(*_: object) -> None: ...
 
     for name, value in list(vars(flows.cycle).items()):
         if isinstance(value, Task):
             setattr(flows.cycle, name, DirectTask(value.fn))
+    flows.paper_trading.SyncClientContext = NoClient  # type: ignore[assignment,misc]
     flows.cycle.publish_artifacts = publish_nothing  # type: ignore[assignment]
     flows.cycle.emit_cycle_events = lambda *_: None
 
@@ -144,14 +156,15 @@ def run_cycle(options: dict[str, Any]) -> dict[str, Any]:
     """One cycle in this process: its status and what it says."""
     import asyncio
 
-    from flows.command import result_of
     from flows.paper_trading import paper_trading
 
-    async def directly() -> Any:
+    async def result_of_cycle() -> Any:
+        if _on_a_server():
+            return await (await paper_trading(**options, return_state=True)).aresult(raise_on_failure=False)
         return (await paper_trading.fn(**options)).data
 
     try:
-        result = asyncio.run(result_of(paper_trading(**options, return_state=True)) if _on_a_server() else directly())
+        result = asyncio.run(result_of_cycle())
     except Exception as error:  # noqa: BLE001 - told to the test, which decides
         return {"status": "raised", "said": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
     return {"status": result.status, "said": "; ".join([result.error or "", *(result.data.notices if result.data else [])])}

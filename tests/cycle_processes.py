@@ -104,7 +104,8 @@ def _outcome(code: int, answer: Path) -> Outcome:
 @pytest.fixture(scope="session")
 def cycles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CycleProcesses]:
     """Cycles without a Prefect server; the program is started once for all tests of a process."""
-    processes = CycleProcesses(tmp_path_factory.mktemp("cycles"), {})
+    no_server = {"PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false"}  # nor a temporary one, in case something asks for it
+    processes = CycleProcesses(tmp_path_factory.mktemp("cycles"), no_server)
     yield processes
     processes.end()
 
