@@ -1,20 +1,24 @@
 """The HTML report: complete, self-contained, safe, equal for equal input, and drawn by a real browser."""
 
+import hashlib
 import json
 import re
 import shutil
 import subprocess
+from base64 import b64encode
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import plotly.graph_objects as go
 import polars as pl
 import pytest
+from plotly.offline import get_plotlyjs
 
 from candlewick import metrics
 from candlewick.candles import candle_digest
 from candlewick.errors import CandlewickError
-from candlewick.reports import charts
+from candlewick.reports import charts, figures
 from candlewick.reports.html import render_report, write_report
 from candlewick.reports.view import AccountView
 from tests.account_views import GENERATED_AT, SHARED_CANDLES, new_view, planned_view, real_candles, walked_candles
@@ -36,6 +40,11 @@ def document_in(page: str) -> dict[str, object]:
     found = re.search(r'<script type="application/json" id="report-data">(.*?)</script>', page, re.DOTALL)
     assert found is not None
     return json.loads(found[1])  # type: ignore[no-any-return]
+
+
+def source_of(script: str) -> str:
+    """The policy source that allows an inline script."""
+    return f"'sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def test_the_report_names_the_account_its_strategy_and_its_headline_figures(page: str) -> None:
@@ -79,8 +88,20 @@ def test_equal_input_gives_an_equal_report(page: str) -> None:
 
 
 def test_the_report_loads_nothing_from_anywhere(page: str) -> None:
-    assert not re.search(r"<(link|img|iframe|object|embed|base)\b|\bsrc\s*=|\bhref\s*=|@import|url\(|https?://|fetch\(", page)
-    assert "default-src 'none'" in page
+    assert page.count(get_plotlyjs()) == 1
+    own = page.replace(get_plotlyjs(), "")
+    assert not re.search(r"<(link|img|iframe|object|embed|base)\b|\bsrc\s*=|\bhref\s*=|@import|url\(|https?://|fetch\(", own)
+    config = document_in(page)["config"]
+    assert (config["showSendToCloud"], config["displaylogo"], config["plotlyServerURL"]) == (False, False, "")  # type: ignore[index]
+
+
+def test_the_report_may_reach_nothing_and_run_nothing_but_its_own_two_scripts(page: str) -> None:
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    allowed = " ".join(source_of(script) for script in scripts)
+    assert policy is not None
+    assert policy[1] == f"default-src 'none'; style-src 'unsafe-inline'; script-src {allowed}"
+    assert len(scripts) == 2
 
 
 def test_text_from_outside_is_escaped_everywhere(view: AccountView) -> None:
@@ -91,11 +112,14 @@ def test_text_from_outside_is_escaped_everywhere(view: AccountView) -> None:
     }
     named = replace(view, account=evil, market=evil, strategy=evil, parameters={evil: evil}, **frames)
     page = render_report(named, GENERATED_AT)
-    assert page.count("<script>") == 1
-    assert page.count("</script") == 2
+    assert page.count("<script>") == 2
+    assert page.count("</script") == 3
     assert "<b>alert" not in page
     assert evil not in page
     assert "&lt;/script&gt;" in page
+    shown = [text for symbol in document_in(page)["symbols"] for trace in symbol["data"] for text in trace.get("text", [])]  # type: ignore[attr-defined]
+    assert len(shown) == view.fills.height
+    assert all("&lt;script&gt;" in text and "<script" not in text for text in shown)
 
 
 def test_an_account_without_bars_has_a_report(tmp_path: Path) -> None:
@@ -105,16 +129,47 @@ def test_an_account_without_bars_has_a_report(tmp_path: Path) -> None:
     assert "None" not in page.split("<script")[0].split("</style>")[1]
 
 
-def test_the_charts_hold_every_price_of_every_bar(view: AccountView, page: str) -> None:
-    for symbol in document_in(page)["symbols"]:  # type: ignore[attr-defined]
-        frame, bars, unit, close = view.candles[symbol["symbol"]], symbol["bars"], 10 ** symbol["decimals"], 0
-        jumps, at = dict(bars["time"]["jumps"]), bars["time"]["first"]
-        for row, (opened_at, open_, high, low, close_, _) in enumerate(frame.iter_rows()):
-            at += jumps.get(row, bars["time"]["step"]) if row else 0
-            opened, close = close + bars["open"][row], close + bars["close"][row]
-            assert at == round(opened_at.timestamp() * 1000)
-            wicks = max(opened, close) + bars["up"][row], min(opened, close) - bars["down"][row]
-            assert (opened / unit, wicks[0] / unit, wicks[1] / unit, close / unit) == (open_, high, low, close_)
+def test_the_charts_hold_every_bar_at_its_own_time_so_that_a_gap_stays_a_gap(view: AccountView, page: str) -> None:
+    document = document_in(page)
+    for symbol, data in zip(view.symbols, document["symbols"], strict=True):  # type: ignore[call-overload]
+        frame, bars = view.candles[symbol], data["data"][0]
+        assert bars["x"] == frame["opened_at"].dt.epoch("ms").to_list()
+        assert [bars[name] for name in charts.PRICE_COLUMNS] == [frame[name].to_list() for name in charts.PRICE_COLUMNS]
+    axis = document["candles"]["layout"]["xaxis"]  # type: ignore[index]
+    assert axis["type"] == "date"
+    assert "rangebreaks" not in axis
+
+
+def test_plotly_knows_every_property_of_the_figures(view: AccountView) -> None:
+    document = json.loads(json.dumps(figures.chart_document(view, metrics.pair_trades(view.fills))))
+    go.Figure({key: document["equity"][key] for key in ("data", "layout")})
+    for symbol in document["symbols"]:
+        traces = [trace | own for trace, own in zip(document["candles"]["data"], symbol["data"], strict=True)]
+        go.Figure(data=traces, layout=document["candles"]["layout"] | {"annotations": symbol["annotations"]})
+    for scheme in document["templates"].values():
+        for template in scheme.values():
+            go.layout.Template(template)
+
+
+def test_every_fill_is_a_marker_that_tells_time_deal_and_reason(view: AccountView, page: str) -> None:
+    for symbol, data in zip(view.symbols, document_in(page)["symbols"], strict=True):  # type: ignore[call-overload]
+        fills = view.fills.filter(pl.col("symbol") == symbol)
+        markers = sorted(
+            (x, y, text) for trace in data["data"][5:] for x, y, text in zip(*map(trace.get, ("x", "y", "text")), strict=True)
+        )
+        assert [marker[0] for marker in markers] == sorted(fills["bar_opened_at"].dt.epoch("ms"))
+        texts = " ".join(text.replace("<br>", " ").replace("&amp;", "&") for _, _, text in markers)
+        assert all(reason in texts for reason in fills["reason"])
+        assert all(f"{at:%Y-%m-%d %H:%M}" in texts for at in fills["bar_opened_at"])
+
+
+def test_each_scheme_colours_every_trace_of_both_charts(view: AccountView) -> None:
+    styles, candles = figures.templates(), figures.candle_figure()["data"]
+    for scheme, colours in figures.SCHEMES.items():
+        template = styles[scheme]["candles"]  # type: ignore[index, call-overload]
+        assert len(template["data"]["scatter"]) + 1 == len(candles)  # type: ignore[arg-type]
+        assert template["layout"]["paper_bgcolor"] == colours["card"]
+    assert figures.SCHEMES["light"].keys() == figures.SCHEMES["dark"].keys()
 
 
 def test_stops_and_targets_are_drawn_while_they_stood(view: AccountView) -> None:
@@ -163,9 +218,9 @@ def test_a_year_of_hours_for_many_symbols_stays_small() -> None:
     }
     view = replace(new_view(), symbols=tuple(long), candles=long, timeframe="1h")
     page = render_report(view, GENERATED_AT)
-    assert len(page) < 8_000_000
+    assert len(page) < len(get_plotlyjs()) + 8_000_000
     document = document_in(page)["symbols"]
-    assert {symbol["merged"] for symbol in document} == {4}  # type: ignore[attr-defined]
+    assert {symbol["merged"] for symbol in document} == {7}  # type: ignore[attr-defined]
 
 
 def test_merged_bars_keep_first_open_highest_high_lowest_low_and_last_close() -> None:
@@ -221,30 +276,43 @@ def test_a_full_disk_is_a_clear_error_and_the_old_report_stays(
 # ------------------------------------------------------------------------------------------------- in a browser
 
 # Under virtual time Chromium gives no animation frames after the first ones.
-FRAMES = "<script>window.requestAnimationFrame = (act) => setTimeout(act, 16);</script>"
-PROBE = """<script>
+FRAMES = "window.requestAnimationFrame = (act) => setTimeout(act, 16);"
+PROBE = """
 addEventListener("error", (event) => document.body.setAttribute("data-failed", event.message));
 setTimeout(() => {
-  const candles = document.getElementById("candle-chart"), equity = document.getElementById("equity-chart");
-  const seen = [candles.dataset.drawn];
-  const jump = () => (document.querySelectorAll("button.jump")[3] ?? document.body).click();
-  const after = (act, next) => { act(); setTimeout(() => { seen.push(candles.dataset.drawn); next(); }, 200); };
+  const candles = document.getElementById("candle-chart"), equity = document.getElementById("equity-chart"), body = document.body;
+  const all = (node, selector) => [...node.querySelectorAll(selector)];
+  const frame = () => candles.querySelector(".nsewdrag").getBoundingClientRect();
+  const inside = ({ left, right, width }) => width > 0 && right > frame().left && left < frame().right;
+  const bars = () => all(candles, "path.box").filter((path) => inside(path.getBoundingClientRect())).length;
+  const seen = [bars()];
+  const jump = () => (document.querySelectorAll("button.jump")[3] ?? body).click();
+  const after = (act, next) => { act(); setTimeout(() => { seen.push(bars()); next(); }, 300); };
   const press = (value) => () => document.querySelector(`#range-picker button[value="${value}"]`).click();
-  after(press("all"), () => after(press("in"), () => after(jump, () => {
-    const pixels = candles.getContext("2d").getImageData(0, 0, candles.width, candles.height).data;
-    document.body.setAttribute("data-colours", new Set(new Uint32Array(pixels.buffer)).size);
-    document.body.setAttribute("data-seen", seen.join(" ")); document.body.setAttribute("data-equity", equity.dataset.drawn);
-    document.body.setAttribute("data-overflow", document.documentElement.scrollWidth - document.documentElement.clientWidth);
-  })));
-}, 300);
-</script>"""
+  after(press("all"), () => {
+    body.setAttribute("data-markers", all(candles, ".scatterlayer .points path").length);
+    if (candles.data[5].x.length) Plotly.Fx.hover(candles, { xval: candles.data[5].x[0] });
+    body.setAttribute("data-hover", candles.querySelector(".hoverlayer").textContent);
+    after(press("in"), () => after(jump, () => {
+      const fills = all(candles, "path.box, .points path").map((path) => getComputedStyle(path).fill);
+      body.setAttribute("data-colours", new Set(fills).size);
+      body.setAttribute("data-seen", seen.join(" "));
+      body.setAttribute("data-curves", all(equity, "path.js-line").filter((path) => path.getTotalLength() > 200).length);
+      body.setAttribute("data-ground", equity.querySelector(".main-svg").style.background);
+      body.setAttribute("data-overflow", document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    }));
+  });
+}, 500);
+"""
 
 
-def browse(page: str, folder: Path, width: int) -> tuple[dict[str, str], str]:
+def browse(page: str, folder: Path, width: int, *more: str) -> tuple[dict[str, str], str]:
     """The probe's findings about a page in headless Chromium, and what it wrote to the console."""
     assert CHROMIUM is not None
     file = folder / "page.html"
-    file.write_text(page.replace("<style>", FRAMES + "<style>", 1).replace("</body>", PROBE + "</body>"), encoding="utf-8")
+    probed = page.replace("script-src ", f"script-src {source_of(FRAMES)} {source_of(PROBE)} ", 1)
+    probed = probed.replace("<style>", f"<script>{FRAMES}</script><style>", 1)
+    file.write_text(probed.replace("</body>", f"<script>{PROBE}</script></body>"), encoding="utf-8")
     options = [
         "--headless",
         "--no-sandbox",
@@ -259,7 +327,7 @@ def browse(page: str, folder: Path, width: int) -> tuple[dict[str, str], str]:
         f"--window-size={width},1600",
         "--dump-dom",
     ]
-    options += ["--enable-logging=stderr", "--virtual-time-budget=6000", file.as_uri()]
+    options += ["--enable-logging=stderr", "--virtual-time-budget=6000", *more, file.as_uri()]
     ended = subprocess.run([CHROMIUM, *options], capture_output=True, text=True, timeout=120, check=True)
     body = re.search(r"<body[^>]*>", ended.stdout)
     assert body is not None
@@ -271,16 +339,30 @@ def browse(page: str, folder: Path, width: int) -> tuple[dict[str, str], str]:
 @pytest.mark.parametrize("width", [1280, 500])
 def test_a_browser_draws_and_moves_the_charts_without_an_error(view: AccountView, tmp_path: Path, width: int) -> None:
     found, console = browse(render_report(view, GENERATED_AT), tmp_path, width)
-    first, everything, zoomed, jumped = map(int, found["seen"].split())
     assert console == ""
     assert "failed" not in found
+    first, everything, zoomed, jumped = map(int, found["seen"].split())
     assert 0 < first < everything
-    assert everything >= 537
+    assert everything == 537
     assert 0 < zoomed < everything
     assert 0 < jumped < everything
-    assert int(found["equity"]) == view.equity.height
-    assert int(found["colours"]) > 20
+    fills = view.fills.filter(pl.col("symbol") == view.symbols[0])
+    assert int(found["markers"]) == fills.height
+    assert f"{fills['bar_opened_at'][0]:%Y-%m-%d %H:%M}: buy" in found["hover"]
+    assert "stop price" in found["hover"]
+    assert "market order at the open" in found["hover"]
+    assert int(found["colours"]) >= 4
+    assert int(found["curves"]) == 2
     assert int(found["overflow"]) <= 0
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_a_browser_that_prefers_dark_gets_dark_charts(view: AccountView, tmp_path: Path) -> None:
+    page = render_report(view, GENERATED_AT)
+    light, _ = browse(page, tmp_path, 1280)
+    dark, console = browse(page, tmp_path, 1280, "--blink-settings=preferredColorScheme=0")
+    assert console == ""
+    assert (light["ground"], dark["ground"]) == ("rgb(255, 255, 255)", "rgb(23, 28, 34)")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
@@ -291,7 +373,7 @@ def test_a_browser_opens_the_report_of_an_account_without_bars(tmp_path: Path) -
 
 
 @pytest.mark.skipif(not SHARED_CANDLES.exists(), reason="the shared candles are not beside this checkout")
-def test_real_candles_make_a_report_below_a_quarter_of_a_megabyte() -> None:
+def test_real_candles_add_less_than_a_quarter_of_a_megabyte_to_plotly() -> None:
     page = render_report(planned_view(real_candles()), GENERATED_AT)
-    assert len(page) < 250_000
+    assert len(page) < len(get_plotlyjs()) + 250_000
     assert "BTC/USDT" in page

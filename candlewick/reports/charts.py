@@ -1,9 +1,5 @@
-"""What the report's charts draw, as a compact document: whole numbers, differences instead of values.
+"""What the report's charts draw: bars and curves thinned to what a page can hold, stops and targets while they stood."""
 
-The page's script (assets/report.js) is the reader of this document; the two change together.
-"""
-
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -12,24 +8,21 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 
-from candlewick.candles import PRICE_COLUMNS, empty_candles, opened_at_ms
-from candlewick.reports.numbers import decimals_of, format_price, format_quantity, money_decimals
+from candlewick.candles import PRICE_COLUMNS
+from candlewick.reports.numbers import money_decimals
 from candlewick.reports.view import AccountView
 from candlewick.timeframes import timeframe_ms
 
-MAX_BARS = 250_000
-"""Bars in one report over all symbols (about 5 MB); beyond, neighbouring bars are merged into one."""
+MAX_BARS = 120_000
+"""Bars in one report over all symbols (about 6 MB); beyond, neighbouring bars are merged into one."""
 MIN_BARS_PER_SYMBOL = 500
 MAX_EQUITY_POINTS = 4_000
-DRAWDOWN_SCALE = 100_000
 _MAX_PRICE_DECIMALS = 10
 _MAX_PRICE_DIGITS = 9
 PROTECTIVE_LEGS = ("stop", "target_1", "target_2")
 _SIGNAL_COLUMNS = {"stop": "stop_loss", "target_1": "take_profit_1", "target_2": "take_profit_2"}
 
 Int64 = np.ndarray[tuple[int], np.dtype[np.int64]]
-Document = Mapping[str, "Value"]
-Value = str | int | Sequence["Value"] | Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +35,8 @@ class Level:
     until: datetime
 
 
-def _ms(at: datetime) -> int:
+def ms(at: datetime) -> int:
+    """Milliseconds since 1970, UTC."""
     return round(at.timestamp() * 1000)
 
 
@@ -74,30 +68,7 @@ def merge_factor(bars: int, symbols: int) -> int:
     return -(-bars // room) or 1
 
 
-def _steps(times: Int64, step: int) -> dict[str, Value]:
-    """Times as the first one and the exceptions to a regular step: pairs of row and difference."""
-    if not len(times):
-        return {"first": 0, "step": step, "jumps": []}
-    differences = np.diff(times)
-    rows = np.flatnonzero(differences != step)
-    return {"first": int(times[0]), "step": step, "jumps": [[int(row) + 1, int(differences[row])] for row in rows]}
-
-
-def _bars_document(candles: pl.DataFrame, decimals: int, step: int) -> dict[str, Value]:
-    """Close as difference to the close before, open to that same close, wicks as lengths: small numbers, short text."""
-    scaled = np.rint(candles.select(PRICE_COLUMNS).to_numpy().astype(np.float64) * 10.0**decimals).astype(np.int64)
-    opens, highs, lows, closes = scaled.reshape(-1, 4).T
-    before = np.concatenate([[0], closes[:-1]]) if len(closes) else closes
-    return {
-        "time": _steps(opened_at_ms(candles), step),
-        "open": (opens - before).tolist(),
-        "close": (closes - before).tolist(),
-        "up": (highs - np.maximum(opens, closes)).tolist(),
-        "down": (np.minimum(opens, closes) - lows).tolist(),
-    }
-
-
-def _end(view: AccountView) -> datetime:
+def end_of(view: AccountView) -> datetime:
     """Close of the last bar the account has seen; the watermark is that bar's open."""
     return (view.watermark_at or view.anchor_at) + timedelta(milliseconds=timeframe_ms(view.timeframe))
 
@@ -129,7 +100,7 @@ def trade_levels(view: AccountView, trades: pl.DataFrame) -> list[list[Level]]:
     levels: list[list[Level]] = []
     for trade in trades.iter_rows(named=True):
         opened, is_open = trade["opened_at"], trade["closed_at"] is None
-        closed = max(_end(view), opened) if is_open else trade["closed_at"]
+        closed = max(end_of(view), opened) if is_open else trade["closed_at"]
         signal = signals.get(signal_of.get(trade["entry_order"], ""))
         # The position knows where a stop stands now; an order still open may carry the price it was placed with.
         source = positions.get(trade["symbol"]) if is_open else signal
@@ -148,40 +119,6 @@ def trade_levels(view: AccountView, trades: pl.DataFrame) -> list[list[Level]]:
     return levels
 
 
-def _fill_documents(fills: pl.DataFrame, decimals: int) -> list[Value]:
-    """Per fill: time, price, leg, and the line that the reader sees."""
-    documents: list[Value] = []
-    for row in fills.iter_rows(named=True):
-        price = format_price(row["price"], max(decimals, min(8, decimals_of(row["price"]))))
-        deal = f"{row['leg'].replace('_', ' ')}: {row['side'].lower()} {format_quantity(row['quantity'])} at {price}"
-        documents.append([_ms(row["bar_opened_at"]), float_text(row["price"]), row["leg"], f"{deal}, {row['reason']}"])
-    return documents
-
-
-def float_text(value: Decimal) -> str:
-    """A decimal as JSON text without trailing zeros."""
-    return format(value.normalize(), "f")
-
-
-def symbol_document(
-    view: AccountView, symbol: str, trades: pl.DataFrame, levels: Sequence[Sequence[Level]], factor: int
-) -> Document:
-    """One symbol's chart. ``trades`` are the symbol's own, ``levels`` runs parallel to their rows."""
-    candles = view.candles[symbol] if symbol in view.candles else empty_candles()
-    decimals = price_decimals(candles)
-    end = _end(view)
-    spans = trades.select("opened_at", "entry_price", pl.col("closed_at").fill_null(pl.lit(end))).iter_rows()
-    return {
-        "symbol": symbol,
-        "decimals": decimals,
-        "merged": factor,
-        "bars": _bars_document(merge_bars(candles, factor), decimals, timeframe_ms(view.timeframe) * factor),
-        "fills": _fill_documents(view.fills.filter(pl.col("symbol") == symbol).sort("sequence"), decimals),
-        "trades": [[_ms(opened), float_text(price), _ms(closed or opened)] for opened, price, closed in spans],
-        "levels": [[x.leg, float_text(x.price), _ms(x.since), _ms(x.until)] for own in levels for x in own],
-    }
-
-
 def _kept_points(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Int64:
     """Rows to draw of a long curve: in each of equal buckets the lowest, the highest and the last."""
     if len(values) <= MAX_EQUITY_POINTS:
@@ -193,37 +130,15 @@ def _kept_points(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Int64:
     return np.array(sorted(kept), dtype=np.int64)
 
 
-def equity_document(view: AccountView) -> Document:
-    """The equity curve and the drawdown below its running peak (the initial cash is the first peak)."""
-    decimals = money_decimals(view.quote)
+def equity_curve(view: AccountView) -> pl.DataFrame:
+    """Columns ``at`` (ms), ``equity`` and ``drawdown`` (a share of the running peak; the initial cash is the first peak)."""
     values = view.equity["equity"].cast(pl.Float64).to_numpy()
     peaks = np.maximum(np.maximum.accumulate(values), float(view.initial_cash)) if len(values) else values
     kept = _kept_points(values)
-    times = view.equity["at"].dt.epoch("ms").to_numpy()[kept]
-    scaled = np.rint(values[kept] * 10**decimals).astype(np.int64)
-    return {
-        "time": _steps(times, timeframe_ms(view.timeframe)),
-        "decimals": decimals,
-        "initial": float_text(view.initial_cash),
-        "value": np.diff(scaled, prepend=0).tolist(),
-        "drawdown": np.rint((1 - values[kept] / peaks[kept]) * DRAWDOWN_SCALE).astype(np.int64).tolist(),
-    }
-
-
-def chart_document(view: AccountView, trades: pl.DataFrame) -> Document:
-    """Everything the page's script draws. ``trades`` is ``pair_trades`` of the view's fills."""
-    levels = trade_levels(view, trades)
-    longest = max((frame.height for frame in view.candles.values()), default=0)
-    factor = merge_factor(longest, len(view.symbols))
-    symbols: list[Value] = []
-    for symbol in view.symbols:
-        own = trades["symbol"] == symbol
-        own_levels = [levels[row] for row in own.arg_true().to_list()]
-        symbols.append(symbol_document(view, symbol, trades.filter(own), own_levels, factor))
-    return {
-        "quote": view.quote,
-        "timeframe": view.timeframe,
-        "drawdownScale": DRAWDOWN_SCALE,
-        "equity": equity_document(view),
-        "symbols": symbols,
-    }
+    return pl.DataFrame(
+        {
+            "at": view.equity["at"].dt.epoch("ms").to_numpy()[kept],
+            "equity": np.round(values[kept], money_decimals(view.quote)),
+            "drawdown": np.round(1 - values[kept] / peaks[kept], 5),
+        }
+    )

@@ -1,8 +1,10 @@
 """The account's report: one HTML file with everything in it, readable with no network and equal for equal input."""
 
+import hashlib
 import json
 import os
 import re
+from base64 import b64encode
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cache
@@ -15,7 +17,7 @@ import polars as pl
 from candlewick import metrics
 from candlewick.errors import CandlewickError
 from candlewick.reports import sections
-from candlewick.reports.charts import chart_document
+from candlewick.reports.figures import SCHEMES, chart_document
 from candlewick.reports.numbers import format_count, format_money, format_ratio, format_share, format_span, format_time
 from candlewick.reports.view import AccountView
 
@@ -104,17 +106,6 @@ def _figures(view: AccountView, trades: pl.DataFrame) -> str:
     return f'<section class="figures whole" aria-label="Headline figures">{"".join(items)}</section>'
 
 
-_LEGEND = (
-    ("entry", '<path d="M9 1l5 9H4z" fill="var(--entry)"/>'),
-    ("target", '<path d="M9 1l5 5-5 5-5-5z" fill="var(--target)"/>'),
-    ("stop", '<path d="M5 2l8 8M13 2l-8 8" stroke="var(--stop)" stroke-width="2.4" stroke-linecap="round"/>'),
-    ("other exit", '<path d="M9 11l5-9H4z" fill="var(--stop)"/>'),
-    ("entry price", '<path d="M0 6h18" stroke="var(--entry)" stroke-width="1.5"/>'),
-    ("stop price", '<path d="M0 6h18" stroke="var(--stop)" stroke-width="1.5" stroke-dasharray="5 3"/>'),
-    ("target price", '<path d="M0 6h18" stroke="var(--target)" stroke-width="1.5" stroke-dasharray="1.5 2.5"/>'),
-)
-
-
 def _picker(view: AccountView) -> str:
     """Buttons while the symbols fit beside each other, a list beyond."""
     if len(view.symbols) > _BUTTON_SYMBOLS:
@@ -131,22 +122,41 @@ def _charts(view: AccountView) -> str:
     ranges = "".join(
         f'<button type="button" value="{days}">{name}</button>' for days, name in _RANGES if timedelta(days=days) < span
     )
-    signs = (("in", "Zoom in", "+"), ("out", "Zoom out", "−"))
+    signs = (("earlier", "Earlier", "‹"), ("later", "Later", "›"), ("in", "Zoom in", "+"), ("out", "Zoom out", "−"))
     zoom = "".join(f'<button type="button" value="{value}" aria-label="{name}">{sign}</button>' for value, name, sign in signs)
-    canvas = 'class="chart" tabindex="0" role="img"'
-    legend = "".join(f'<span><svg viewBox="0 0 18 12" aria-hidden="true">{shape}</svg>{name}</span>' for name, shape in _LEGEND)
-    hint = "Drag to move, Ctrl + wheel or pinch to zoom, double-click for everything; arrow keys, + and − work too."
+    chart = 'class="chart" tabindex="0" role="img"'
+    hint = "Drag to move, Ctrl + wheel to zoom, double-click for everything; arrow keys, + and − work too."
     return f"""<section class="whole"><header><h2>Equity and drawdown</h2></header>
-<div class="readout" id="equity-readout" style="min-height:1.5em"></div>
-<canvas id="equity-chart" {canvas} aria-label="Equity curve with the drawdown below it"></canvas></section>
+<div id="equity-chart" {chart} aria-label="Equity curve with the drawdown below it"></div></section>
 <section class="whole" id="candles"><header><h2>Candles and trades</h2>
 <div class="bar" id="symbol-picker">{_picker(view)}</div>
 <div class="bar screen" id="range-picker">{ranges}<button type="button" value="all">All</button>{zoom}</div></header>
-<div class="readout" id="candle-readout"></div>
-<canvas id="candle-chart" {canvas} aria-label="Candles with entries, exits, stops and targets"></canvas>
-<div class="legend">{legend}</div>
-<p class="note"><span class="screen">{hint} Times are UTC. </span><span id="merged-note"></span></p>
+<div id="candle-chart" {chart} aria-label="Candles with entries, exits, stops and targets"></div>
+<p class="note"><span class="screen">{hint} </span>Times are UTC. <span id="merged-note"></span></p>
 <noscript><p class="note">The charts need JavaScript; all figures and trades are in the tables below.</p></noscript></section>"""
+
+
+def _colours() -> str:
+    """The schemes' colours as the style sheet's variables; a printed page is light."""
+    light, dark = ("".join(f"--{name}:{value};" for name, value in SCHEMES[scheme].items()) for scheme in ("light", "dark"))
+    switch = f"@media (prefers-color-scheme: dark){{:root:not(.printing){{{dark}}}}}"
+    return f":root{{color-scheme:light dark;{light}}}\n{switch}\n"
+
+
+def _script(text: str) -> tuple[str, str]:
+    """A script element and the policy source that allows this text and no other."""
+    inner = f"\n{text}"
+    digest = b64encode(hashlib.sha256(inner.encode()).digest()).decode()
+    return f"<script>{inner}</script>", f"'sha256-{digest}'"
+
+
+@cache
+def _scripts() -> tuple[str, str]:
+    """Plotly and the page's own script, equal in every report, and the policy sources that allow them."""
+    from plotly.offline import get_plotlyjs
+
+    (plotly, plotly_source), (own, own_source) = _script(get_plotlyjs()), _script(_asset("report.js"))
+    return f"{plotly}\n{own}", f"{plotly_source} {own_source}"
 
 
 def _script_data(view: AccountView, trades: pl.DataFrame) -> str:
@@ -158,7 +168,8 @@ def _script_data(view: AccountView, trades: pl.DataFrame) -> str:
 def render_report(view: AccountView, generated_at: datetime) -> str:
     """The report as HTML. ``generated_at`` is the only time in it that does not come from the account's rows."""
     trades = metrics.pair_trades(view.fills)
-    policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+    scripts, sources = _scripts()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src {sources}"
     parts = [
         _header(view, generated_at),
         sections.callout(view),
@@ -179,7 +190,7 @@ def render_report(view: AccountView, generated_at: datetime) -> str:
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{escape(view.account)}: Candlewick report</title>
 <style>
-{_asset("report.css")}</style>
+{_colours()}{_asset("report.css")}</style>
 </head>
 <body>
 <main>
@@ -187,8 +198,7 @@ def render_report(view: AccountView, generated_at: datetime) -> str:
 <footer>Amounts in {escape(view.quote)}, times in UTC. Paper trading: no order left this machine.</footer>
 </main>
 <script type="application/json" id="report-data">{_script_data(view, trades)}</script>
-<script>
-{_asset("report.js")}</script>
+{scripts}
 </body>
 </html>
 """
