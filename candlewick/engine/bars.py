@@ -10,7 +10,6 @@ from candlewick.candles import PRICE_COLUMNS, FormingBar, opened_at_ms
 from candlewick.engine.layout import ATR_PERIOD, NEVER, RATE, Action, Form
 from candlewick.engine.terms import Terms, price_decimals
 from candlewick.errors import EngineOverflow
-from candlewick.indicators import atr
 from candlewick.strategies.contract import BUY, LEGS, SELL
 
 Integers = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
@@ -133,6 +132,8 @@ def _legs(
         known = ~np.isnan(bps)
         form[known], level[known] = Form.RATE, price_units(bps[known], _BPS_DECIMALS, symbol)
     if not np.isnan(multiple).all():
+        from candlewick.indicators import atr  # numba: see engine/run.py
+
         high, low, close = (candles[name].to_numpy() for name in ("high", "low", "close"))
         distance = multiple * atr(high, low, close, ATR_PERIOD)[first : first + decided.height]
         asked, known = ~np.isnan(multiple), ~np.isnan(distance)

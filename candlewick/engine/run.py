@@ -1,11 +1,13 @@
-"""The engine's door: `advance` steps a state over bars and answers the new state, what happened, and the equity curve."""
+"""The engine's door: `advance` steps a state over bars and answers the new state, what happened, and the equity curve.
+
+Compiled code is imported when the engine first steps, not before: numba takes as long to import as many a cycle takes to run.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from candlewick.engine.bars import EngineInput, Integers
-from candlewick.engine.folding import EVENTS_PER_ACCOUNT, EVENTS_PER_SYMBOL, fold, fold_open
 from candlewick.engine.layout import EQUITY, EVENT
 from candlewick.engine.state import EngineState
 from candlewick.engine.terms import Records, Terms, instrument_records, rules_record
@@ -25,6 +27,8 @@ class Advance:
 
 def advance(state: EngineState, terms: Terms, bars: EngineInput) -> Advance:
     """Step over every row of ``bars``, all after the state's watermark. The state given is not changed. Raises EngineOverflow."""
+    from candlewick.engine.folding import EVENTS_PER_ACCOUNT, EVENTS_PER_SYMBOL, fold
+
     if len(bars.times) and state.watermark_ms is not None and bars.times[0] <= state.watermark_ms:
         raise AssertionError(f"the bar at {bars.times[0]} was processed before: the watermark is {state.watermark_ms}")
     after = state.copy()
@@ -52,6 +56,8 @@ def advance_open(state: EngineState, terms: Terms, opened_ms: int, opens: Intege
 
     ``opens`` int64 (symbols,), 0 where a symbol has none. Raises EngineOverflow.
     """
+    from candlewick.engine.folding import EVENTS_PER_ACCOUNT, EVENTS_PER_SYMBOL, fold_open
+
     after = state.copy()
     room = EVENTS_PER_SYMBOL * len(terms.instruments) + EVENTS_PER_ACCOUNT
     buffer = np.zeros(room, dtype=EVENT)
