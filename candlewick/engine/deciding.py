@@ -1,6 +1,6 @@
 """The close of a bar: equity, risk limits, and what is ordered for the next open."""
 
-from candlewick.compiled import njit
+from candlewick.compiled import njit_inner
 from candlewick.engine.arithmetic import fee_of, floor_product, notional_of, sell_price, sum_amounts
 from candlewick.engine.layout import ATR_PERIOD, NEVER, RATE, Action, Form, Kind, Leg, Outcome, Pending, Rule
 from candlewick.engine.posting import record, refuse
@@ -8,7 +8,7 @@ from candlewick.engine.posting import record, refuse
 _DAY_MS = 86_400_000
 
 
-@njit
+@njit_inner
 def mark_to_market(account, positions, instruments, rules, closes, at, events, count, equity_row):
     """Value the account at the closes (a symbol without a bar keeps its last), and hit or lift the limits that depend on it.
 
@@ -53,7 +53,7 @@ def mark_to_market(account, positions, instruments, rules, closes, at, events, c
     return count
 
 
-@njit
+@njit_inner
 def decide(account, positions, instruments, rules, actions, weights, forms, levels, at, events, count):
     """Turn the signals of bar ``at`` into orders for the next open: exits first, then entries, in the account's order.
 
@@ -73,14 +73,14 @@ def decide(account, positions, instruments, rules, actions, weights, forms, leve
     return count
 
 
-@njit
+@njit_inner
 def _signal(account, events, count, symbol, closed_at, outcome):
     event = record(account, events, count, Kind.SIGNAL, symbol, closed_at, Leg.NONE, closed_at)
     event.outcome = outcome
     return count + 1
 
 
-@njit
+@njit_inner
 def _decide_exit(account, position, closed_at, events, count, symbol):
     if position.quantity == 0:
         return _signal(account, events, count, symbol, closed_at, Outcome.NOTHING_TO_SELL)
@@ -92,7 +92,7 @@ def _decide_exit(account, position, closed_at, events, count, symbol):
     return count + 1
 
 
-@njit
+@njit_inner
 def _decide_entry(account, positions, instruments, rules, weight, form, level, at, events, count, symbol):
     position = positions[symbol]
     closed_at = at + rules.timeframe_ms
@@ -120,7 +120,7 @@ def _decide_entry(account, positions, instruments, rules, weight, form, level, a
     return count + 1
 
 
-@njit
+@njit_inner
 def _risk_rule(account, positions, rules, position, at):
     """The first risk rule that forbids an entry decided at the close of bar ``at``, with limit and value."""
     if account.halted == 1:
@@ -142,7 +142,7 @@ def _risk_rule(account, positions, rules, position, at):
     return Rule.NONE, 0, 0
 
 
-@njit
+@njit_inner
 def _unknown_level(form, level):
     """An entry whose stop or target cannot be computed yet would be unprotected: refuse it, with the bars it needs and has."""
     for leg in range(form.shape[0]):
@@ -151,7 +151,7 @@ def _unknown_level(form, level):
     return Rule.NONE, 0, 0
 
 
-@njit
+@njit_inner
 def _cash_rule(instrument, wanted, free):
     needed = max(instrument.min_notional, 1)
     if wanted < needed:
@@ -161,7 +161,7 @@ def _cash_rule(instrument, wanted, free):
     return Rule.NONE, 0, 0
 
 
-@njit
+@njit_inner
 def _wanted_budget(account, rules, weight):
     """Capital times |target weight| (an equal share without one), capped by the maximum position size."""
     capital = rules.initial_cash if rules.capital_initial == 1 else max(account.equity, 0)
@@ -170,7 +170,7 @@ def _wanted_budget(account, rules, weight):
     return min(wanted, cap)
 
 
-@njit
+@njit_inner
 def _free_cash(account, positions, instruments, rules):
     """Cash that no pending entry has been promised, with what pending exits would bring at the last close."""
     free = account.cash

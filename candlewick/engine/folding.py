@@ -1,6 +1,6 @@
 """`step`, the engine's one step, and `fold`, which is nothing but steps: the same compiled code for a year and for a bar."""
 
-from candlewick.compiled import njit
+from candlewick.compiled import njit, njit_inner
 from candlewick.engine.deciding import decide, mark_to_market
 from candlewick.engine.matching import intrabar_phase, open_phase
 
@@ -10,7 +10,7 @@ EVENTS_PER_SYMBOL = 24
 EVENTS_PER_ACCOUNT = 8
 
 
-@njit
+@njit_inner
 def step(
     account,
     positions,

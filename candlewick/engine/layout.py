@@ -31,6 +31,7 @@ ACCOUNT = _record(
     "opened_at",  # time whose open phase is already done (a forming bar's), NEVER otherwise
     "watermark",  # open time of the last bar that was processed to its close
     "sequence",  # number of events so far
+    "terms_version",  # of the terms that act; a later one is taken on where it begins
 )
 POSITION = _record(
     "quantity",

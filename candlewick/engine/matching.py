@@ -13,13 +13,13 @@
 - What the exchange's minimums forbid to sell is refused: an exit is over, a stop or target is gone, the position stays.
 """
 
-from candlewick.compiled import njit
+from candlewick.compiled import njit_inner
 from candlewick.engine.arithmetic import buy_price, fee_of, floor_product, notional_of, sell_price
 from candlewick.engine.layout import RATE, Form, Kind, Leg, Pending, Phase, Rule
 from candlewick.engine.posting import clear_pending, close_out, post_buy, record, refuse, sell
 
 
-@njit
+@njit_inner
 def open_phase(account, positions, instruments, rules, opens, at, events, count):
     """Everything that happens at the open of bar ``at``. ``opens``: int64 (symbols,), 0 for no bar. Returns the event count.
 
@@ -39,23 +39,21 @@ def open_phase(account, positions, instruments, rules, opens, at, events, count)
     return count
 
 
-@njit
+@njit_inner
 def intrabar_phase(account, positions, instruments, rules, highs, lows, at, events, count):
     """Stops and targets between the open and the close of bar ``at``, the worst case first. Returns the event count."""
     for symbol in range(positions.shape[0]):
-        position = positions[symbol]
+        position, instrument = positions[symbol], instruments[symbol]
         if highs[symbol] == 0 or position.quantity == 0:
             continue
         if position.stop > 0 and lows[symbol] <= position.stop:
-            count = _stop_out(
-                account, position, instruments[symbol], rules, position.stop, Phase.INTRABAR, at, events, count, symbol
-            )
+            count = _stop_out(account, position, instrument, rules, position.stop, Phase.INTRABAR, at, events, count, symbol)
             continue
-        count = _take_targets(account, position, instruments[symbol], rules, highs[symbol], 0, at, events, count, symbol)
+        count = _take_targets(account, position, instrument, rules, highs[symbol], Phase.INTRABAR, at, events, count, symbol)
     return count
 
 
-@njit
+@njit_inner
 def _exits_at_open(account, position, instrument, rules, opened, at, events, count, symbol):
     if position.pending == Pending.EXIT:
         price = sell_price(opened, rules.slippage_rate, instrument.tick)
@@ -69,10 +67,10 @@ def _exits_at_open(account, position, instrument, rules, opened, at, events, cou
             return close_out(account, position, events, count, symbol, at)
     if position.stop > 0 and opened <= position.stop:
         return _stop_out(account, position, instrument, rules, opened, Phase.OPEN, at, events, count, symbol)
-    return _take_targets(account, position, instrument, rules, opened, opened, at, events, count, symbol)
+    return _take_targets(account, position, instrument, rules, opened, Phase.OPEN, at, events, count, symbol)
 
 
-@njit
+@njit_inner
 def _stop_out(account, position, instrument, rules, reference, phase, at, events, count, symbol):
     """All of the position leaves at the reference (the stop, or the open beyond it) less slippage."""
     price = sell_price(reference, rules.slippage_rate, instrument.tick)
@@ -87,10 +85,10 @@ def _stop_out(account, position, instrument, rules, reference, phase, at, events
     return close_out(account, position, events, count, symbol, at)
 
 
-@njit
-def _take_targets(account, position, instrument, rules, reached, opened, at, events, count, symbol):
-    """Sell at the targets up to the price ``reached``: at the open if it passed them (``opened`` > 0), else at their price."""
-    phase = Phase.OPEN if opened > 0 else Phase.INTRABAR
+@njit_inner
+def _take_targets(account, position, instrument, rules, reached, phase, at, events, count, symbol):
+    """Sell at the targets up to the price ``reached``: at the open, if that has reached them, or at their own price."""
+    opened = reached if phase == Phase.OPEN else 0
     if 0 < position.target_1 <= reached:
         price = max(opened // instrument.tick * instrument.tick, position.target_1)
         filled, count = sell(
@@ -114,7 +112,7 @@ def _take_targets(account, position, instrument, rules, reached, opened, at, eve
     return count
 
 
-@njit
+@njit_inner
 def _first_part(instrument, rules, quantity, target_1, target_2):
     """What leaves at the first target: its share, or all when there is no second target or a part is too small to trade there."""
     if target_1 == 0 or target_2 == 0:
@@ -127,7 +125,7 @@ def _first_part(instrument, rules, quantity, target_1, target_2):
     return part
 
 
-@njit
+@njit_inner
 def _move_stop_to_entry(account, position, at, events, count, symbol):
     if position.stop == 0:
         return count
@@ -138,7 +136,7 @@ def _move_stop_to_entry(account, position, at, events, count, symbol):
     return count + 1
 
 
-@njit
+@njit_inner
 def _enter(account, position, instrument, rules, opened, at, events, count, symbol):
     """Fill a pending entry at the open, or refuse it; its stop and targets are live from this bar on."""
     price = buy_price(opened, rules.slippage_rate, instrument.tick)
@@ -177,7 +175,7 @@ def _enter(account, position, instrument, rules, opened, at, events, count, symb
     return count
 
 
-@njit
+@njit_inner
 def _entry_rule(instrument, price, quantity, notional, stop, target_1, target_2):
     """The rule that refuses an entry at this price, with limit and value; Rule.NONE when nothing does.
 
@@ -195,7 +193,7 @@ def _entry_rule(instrument, price, quantity, notional, stop, target_1, target_2)
     return Rule.NONE, 0, 0
 
 
-@njit
+@njit_inner
 def _affordable(budget, price, instrument):
     """The largest quantity, in steps, whose notional and fee the budget covers.
 
@@ -214,13 +212,13 @@ def _affordable(budget, price, instrument):
     return affordable * instrument.step
 
 
-@njit
+@njit_inner
 def _cost(quantity, price, instrument):
     notional = notional_of(quantity, price, instrument.notional_divisor)
     return notional + fee_of(notional, instrument.taker_rate, instrument.fee_quantum)
 
 
-@njit
+@njit_inner
 def _protection(position, instrument, price):
     """Stop and targets of an entry filled at ``price``, on the tick: the stop rounded down, targets rounded up, nearer first."""
     tick = instrument.tick
@@ -234,7 +232,7 @@ def _protection(position, instrument, price):
     return stop, target_1, target_2
 
 
-@njit
+@njit_inner
 def _level(form, value, price, direction):
     """A price level from the form in which the signal stated it, 0 for none."""
     if form == Form.PRICE:

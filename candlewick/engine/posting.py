@@ -1,11 +1,11 @@
 """Where money and quantities move, and where every movement is written down as an event."""
 
-from candlewick.compiled import njit
+from candlewick.compiled import njit_inner
 from candlewick.engine.arithmetic import fee_of, floor_product, notional_of, sum_amounts
 from candlewick.engine.layout import NEVER, Kind, Leg, Outcome, Pending, Phase, Rule
 
 
-@njit
+@njit_inner
 def record(account, events, count, kind, symbol, at, leg, decided_at):
     """Append an event and return it for its details; ``count`` is the number of events so far in this buffer."""
     account.sequence += 1
@@ -31,7 +31,7 @@ def record(account, events, count, kind, symbol, at, leg, decided_at):
     return event
 
 
-@njit
+@njit_inner
 def refuse(account, events, count, symbol, at, leg, decided_at, rule, limit, value):
     """Write down a refused order. Returns the new event count."""
     event = record(account, events, count, Kind.REFUSAL, symbol, at, leg, decided_at)
@@ -41,7 +41,7 @@ def refuse(account, events, count, symbol, at, leg, decided_at, rule, limit, val
     return count + 1
 
 
-@njit
+@njit_inner
 def clear_pending(position):
     """Nothing waits for the next open any more."""
     position.pending = Pending.NONE
@@ -55,7 +55,7 @@ def clear_pending(position):
     position.pending_target_2 = 0
 
 
-@njit
+@njit_inner
 def post_buy(account, position, quantity, price, notional, fee, at):
     """Cash for a new position; its cost includes the entry fee."""
     account.cash -= notional + fee
@@ -67,7 +67,7 @@ def post_buy(account, position, quantity, price, notional, fee, at):
     position.last_price = price
 
 
-@njit
+@njit_inner
 def close_out(account, position, events, count, symbol, at):
     """The position is gone: cancel the orders that protected it. Returns the new event count."""
     legs = ((Leg.STOP, position.stop), (Leg.TARGET_1, position.target_1), (Leg.TARGET_2, position.target_2))
@@ -85,7 +85,7 @@ def close_out(account, position, events, count, symbol, at):
     return count
 
 
-@njit
+@njit_inner
 def sell(account, position, instrument, events, count, symbol, at, leg, decided_at, phase, quantity, price, reference, rate):
     """Sell part of a position or all of it, unless the exchange's minimum forbids. Returns (filled, new event count).
 

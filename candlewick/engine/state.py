@@ -40,6 +40,22 @@ class EngineState:
         time_ms = int(self.account[field][0])
         return None if time_ms == NEVER else time_ms
 
+    def under(self, terms_version: int, *, lifts_halt: bool) -> "EngineState":
+        """This state as a version of the terms takes over; itself when that has happened.
+
+        Lifting a halt forgets the peak and the day's loss: both limits count from the equity of now.
+        """
+        if int(self.account["terms_version"][0]) >= terms_version:
+            return self
+        after = self.copy()
+        after.account["terms_version"] = terms_version
+        if lifts_halt:
+            after.account["halted"] = 0
+            after.account["loss_day"] = NEVER
+            after.account["peak_equity"] = after.account["equity"]
+            after.account["day_start_equity"] = after.account["equity"]
+        return after
+
     def active(self) -> list[bool]:
         """Per symbol: whether anything could happen to it at the next open (a position, or an order that waits)."""
         return [bool(p["quantity"] > 0 or p["pending"] != 0) for p in self.positions]
