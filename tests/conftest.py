@@ -2,6 +2,7 @@
 
 from tests.cycle_processes import cycles, server_cycles
 from tests.emulator_fixture import made_up_exchange, real_exchange, real_exchange_server
+from tests.paper_flow import workplace
 from tests.prefect_server import prefect_server, pytest_configure, pytest_unconfigure
 from tests.serve_fixture import serve_process
 
@@ -15,4 +16,5 @@ __all__ = [
     "real_exchange_server",
     "serve_process",
     "server_cycles",
+    "workplace",
 ]

@@ -6,6 +6,7 @@ HTTP: GET /_control (state), GET /_control/requests, POST /_control with any of 
 """
 
 import asyncio
+import copy
 import json
 import threading
 import time
@@ -50,7 +51,8 @@ class Emulator:
         self.show_forming = True
         self.faults: list[Fault] = []
         self._requests: deque[LoggedRequest] = deque(maxlen=_LOG_LIMIT)
-        self._info = load_exchange_info(exchange_info)
+        self._first_info = load_exchange_info(exchange_info)
+        self._info = self._first_info
         self._last_page: dict[tuple[str, str], str] = {}
         self._port = port
         self._lock = threading.Lock()
@@ -81,8 +83,17 @@ class Emulator:
         """What was asked so far, oldest first."""
         return [r for r in list(self._requests) if path in r.path and symbol in (None, r.params.get("symbol"))]
 
+    def change_rules(self, symbol: str, **filters: dict[str, str]) -> None:
+        """Replace fields of a symbol's filters in exchangeInfo: ``PRICE_FILTER={"tickSize": "5.0"}``."""
+        info = copy.deepcopy(self._info)
+        entry = next(entry for entry in info["symbols"] if entry["symbol"] == symbol)
+        for changed in entry["filters"]:
+            changed.update(filters.get(changed["filterType"], {}))
+        self._info = info
+
     def clear(self) -> None:
-        """Forget faults and requests; back to real time."""
+        """Forget faults, changed rules and requests; back to real time."""
+        self._info = self._first_info
         with self._lock:
             self.faults.clear()
         self._requests.clear()
