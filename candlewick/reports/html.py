@@ -132,7 +132,7 @@ def _charts(view: AccountView) -> str:
 <div class="bar" id="symbol-picker">{_picker(view)}</div>
 <div class="bar screen" id="range-picker">{ranges}<button type="button" value="all">All</button>{zoom}</div></header>
 <div id="candle-chart" {chart} aria-label="Candles with entries, exits, stops and targets"></div>
-<p class="note"><span class="screen">{hint} </span>Times are UTC. <span id="merged-note"></span></p>
+<p class="note"><span class="screen mouse">{hint} </span><span class="screen touch">Tap a bar for its prices and deals. </span>Times are UTC. <span id="merged-note"></span></p>
 <noscript><p class="note">The charts need JavaScript; all figures and trades are in the tables below.</p></noscript></section>"""
 
 
