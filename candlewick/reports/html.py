@@ -126,13 +126,14 @@ def _charts(view: AccountView) -> str:
     zoom = "".join(f'<button type="button" value="{value}" aria-label="{name}">{sign}</button>' for value, name, sign in signs)
     chart = 'class="chart" tabindex="0" role="img"'
     hint = "Drag to move, Ctrl + wheel to zoom, double-click for everything; arrow keys, + and − work too."
+    hints = f'<span class="screen mouse">{hint} </span><span class="screen touch">Tap a bar for its prices and deals. </span>'
     return f"""<section class="whole"><header><h2>Equity and drawdown</h2></header>
 <div id="equity-chart" {chart} aria-label="Equity curve with the drawdown below it"></div></section>
 <section class="whole" id="candles"><header><h2>Candles and trades</h2>
 <div class="bar" id="symbol-picker">{_picker(view)}</div>
 <div class="bar screen" id="range-picker">{ranges}<button type="button" value="all">All</button>{zoom}</div></header>
 <div id="candle-chart" {chart} aria-label="Candles with entries, exits, stops and targets"></div>
-<p class="note"><span class="screen mouse">{hint} </span><span class="screen touch">Tap a bar for its prices and deals. </span>Times are UTC. <span id="merged-note"></span></p>
+<p class="note">{hints}Times are UTC. <span id="merged-note"></span></p>
 <noscript><p class="note">The charts need JavaScript; all figures and trades are in the tables below.</p></noscript></section>"""
 
 
