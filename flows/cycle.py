@@ -18,7 +18,6 @@ from candlewick.advancing import common_watermark, last_bars
 from candlewick.announcing import announce
 from candlewick.candles import FormingBar, Series, candle_digest
 from candlewick.code_version import code_version
-from candlewick.compiled import is_compiled
 from candlewick.cycle import Decided, RunRecord, Start, empty_view, new_start, preview
 from candlewick.engine.state import EngineState
 from candlewick.errors import (
@@ -309,6 +308,8 @@ def decide(
     signals: Mapping[int, Mapping[str, pl.DataFrame]],
 ) -> Decided:
     """Step the engine over every bar that all symbols have."""
+    from candlewick.compiled import is_compiled  # numba: see candlewick/engine/run.py
+
     announce(
         "stepping the engine" if is_compiled("folding", "fold") else "compiling the engine (once, about a quarter of a minute)"
     )
