@@ -29,6 +29,8 @@ def prepare_command(module_name: str, environment: MutableMapping[str, str] = os
     quiet = "WARNING" if environment.get(DEBUG_VARIABLE) or "--debug" in sys.argv else "CRITICAL"
     environment.setdefault("PREFECT_LOGGING_LEVEL", quiet)
     environment.setdefault("PREFECT_SERVER_LOGGING_LEVEL", quiet)
+    # Prefect's own services also speak through a logger outside its name ("EventsWorker - Still processing items").
+    environment.setdefault("PREFECT_LOGGING_ROOT_LEVEL", "WARNING" if environment.get(DEBUG_VARIABLE) else "ERROR")
     # On a busy machine the temporary server needs longer than Prefect's 20 s.
     environment.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
     if any(environment.get(name) for name in _OWN_SERVER) or _USER_PROFILES.expanduser().exists():

@@ -185,7 +185,7 @@ class Lake:
     @contextmanager
     def _writing(self, series: Series) -> Iterator[Path]:
         folder = self.folder(series)
-        with _naming_what_failed(folder, "written"):
+        with naming_what_failed(folder, "written"):
             folder.mkdir(parents=True, exist_ok=True)
             lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
             try:
@@ -200,7 +200,7 @@ class Lake:
     @contextmanager
     def _reading(self, series: Series) -> Iterator[Path]:
         folder = self.folder(series)
-        with _naming_what_failed(folder, "read"):
+        with naming_what_failed(folder, "read"):
             try:
                 lock = os.open(folder / _LOCK, os.O_RDONLY)
             except FileNotFoundError:  # Never written by this lake, so nobody writes now.
@@ -360,7 +360,8 @@ def _acquire(lock: int, kind: int, path: Path) -> None:
 
 
 @contextmanager
-def _naming_what_failed(folder: Path, deed: str) -> Iterator[None]:
+def naming_what_failed(folder: Path, deed: str) -> Iterator[None]:
+    """Turn what the operating system refuses into LakeError; ``deed`` is what was tried, such as `written`."""
     try:
         yield
     except OSError as error:

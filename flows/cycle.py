@@ -215,6 +215,8 @@ async def fetch_all(cycle: Cycle, begun: Begun) -> Fetched:
     failures = {s: str(answer) or type(answer).__name__ for s, answer in answers.items() if isinstance(answer, Exception)}
     fetched = {s: answer for s, answer in answers.items() if answer is not None and not isinstance(answer, Exception)}
     if len(failures) == len(series):
+        if all(isinstance(answer, LakeError) for answer in answers.values()):  # the market is not to blame
+            raise LakeError(next(iter(failures.values())))
         raise MarketUnavailable(f"no symbol could be fetched, so nothing was traded: {_failure_text(failures)}")
     forming = {s: FormingBar(int(a["forming"][0]), a["forming"][1]) for s, a in fetched.items() if a["forming"]}
     return Fetched(begun.now_ms, series, forming, failures, noted_findings(cycle.lake, series.values(), cycle.started_at))

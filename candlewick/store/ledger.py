@@ -15,6 +15,7 @@ from candlewick.errors import InvariantViolated, StaleCycle
 from candlewick.reports.view import AccountView
 from candlewick.store import queries
 from candlewick.store.database import Connection, Database
+from candlewick.store.failures import unwritable
 from candlewick.store.invariants import check_account, check_written
 from candlewick.store.lock import HeldLock, Holder, try_lock
 from candlewick.store.queries import JsonValue, LoadedAccount
@@ -121,8 +122,11 @@ class Ledger:
             check_account(connection, account)
 
     def try_account_lock(self, account: str) -> HeldLock | Holder:
-        """The right to run a cycle of the account, or who has it. Never waits. Raises OSError where nothing can be written."""
-        return try_lock(self.database.account_lock_path(account))
+        """The right to run a cycle of the account, or who has it. Never waits. Raises LedgerUnwritable."""
+        try:
+            return try_lock(self.database.account_lock_path(account))
+        except OSError as error:
+            raise unwritable(self.database.path, str(error)) from error
 
     def load_account(self, account: str) -> LoadedAccount | None:
         """The account, its terms, its checkpoint and open orders; None where there is no such account."""
