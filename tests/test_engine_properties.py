@@ -8,10 +8,12 @@ from random import Random
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candlewick.amounts import from_units, plain
+from candlewick.engine import run
 from candlewick.engine.layout import EVENT, Kind, Leg
 from candlewick.engine.run import Advance, advance_open
 from candlewick.engine.terms import Terms
@@ -210,6 +212,16 @@ def test_later_bars_change_nothing_that_was_decided_before(seed: int, hours: int
     assert np.array_equal(whole.events[: len(part.events)], part.events)
     assert np.array_equal(whole.equity[: len(part.equity)], part.equity)
     assert (whole.events["at"][len(part.events) :] >= START_MS + hours * 3_600_000).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_size_of_the_event_buffer_does_not_matter(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    market = random_market(seed)
+    whole = play(market)
+    monkeypatch.setattr(run, "_BUFFER_EVENTS", 1)
+    bit_by_bit = play(market)
+    assert np.array_equal(bit_by_bit.events, whole.events)
+    assert bit_by_bit.state.to_document() == whole.state.to_document()
 
 
 @some
