@@ -17,7 +17,10 @@ Scalar = str | int | float | bool
 
 @dataclass(frozen=True, slots=True)
 class TermsVersion:
-    """Terms that act from the first bar that opens at or after ``effective_from_ms``. ``instruments`` in the account's order."""
+    """Terms that act from the first bar that opens at or after ``effective_from_ms``. ``instruments`` in the account's order.
+
+    ``lifts_halt``: a drawdown halt, or a day's loss limit, that was hit before no longer counts.
+    """
 
     version: int
     effective_from_ms: int
@@ -25,6 +28,7 @@ class TermsVersion:
     parameters: Mapping[str, Scalar | None]
     rules: Rules
     instruments: tuple[Instrument, ...]
+    lifts_halt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,7 @@ def terms_rows(account: Account, versions: Sequence[TermsVersion]) -> pl.DataFra
             "parameters": json.dumps(dict(terms.parameters)),
             "rules": json.dumps(terms.rules.to_document()),
             "instruments": json.dumps([instrument.to_document() for instrument in terms.instruments]),
+            "lifts_halt": terms.lifts_halt,
         }
         for terms in versions
     ]
@@ -141,6 +146,7 @@ def read_account(row: Mapping[str, object], terms: Sequence[Mapping[str, object]
             parameters=json.loads(str(found["parameters"])),
             rules=Rules.from_document(json.loads(str(found["rules"]))),
             instruments=tuple(Instrument.from_document(item) for item in json.loads(str(found["instruments"]))),
+            lifts_halt=bool(found["lifts_halt"]),
         )
         for found in terms
     )

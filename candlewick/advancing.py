@@ -72,6 +72,7 @@ def advance_account(
         if until_ms is None or end_ms is None or end_ms <= (state.watermark_ms or account.anchor_ms - 1):
             continue
         terms = engine_terms(account, version)
+        state = state.under(version.version, lifts_halt=version.lifts_halt)
         rows = build_input(terms, candles, signals[version.version], state.watermark_ms, min(end_ms, until_ms))
         moved = advance(state, terms, rows)
         state, bars = moved.state, bars + len(rows.times)
@@ -113,7 +114,7 @@ def _open_forming(
     active = np.array(state.active())
     if state.opened_ms == opened_ms or not active.any() or not _all_shown(opens, active):
         return state, None, None
-    moved = advance_open(state, terms, opened_ms, opens)
+    moved = advance_open(state.under(version.version, lifts_halt=version.lifts_halt), terms, opened_ms, opens)
     segment = Segment(version.strategy, terms, signals[version.version], moved.events, moved.equity)
     return moved.state, segment, (opened_ms, {symbol: bar.open for symbol, bar in shown.items() if bar})
 

@@ -15,6 +15,7 @@ import polars as pl
 
 from candlewick.account import Account, TermsVersion, read_account
 from candlewick.advancing import advance_account, digests_until
+from candlewick.amending import AMENDMENT
 from candlewick.candles import FormingBar
 from candlewick.code_version import code_version
 from candlewick.comparing import FIRST, Comparison, Difference, Json, compare_rows, compare_values, flatten, value_text
@@ -152,14 +153,15 @@ def _compare_candles(stored: _Stored, replayed: Decided) -> Comparison:
 
 
 def _compare_checkpoint(stored: _Stored, replayed: Decided) -> Comparison:
-    """The engine's state, field by field, and how many cycles made it."""
+    """The engine's state, field by field, and how many cycles and amendments made it."""
     checkpoints = stored.rows["checkpoints"].to_dicts()
     name, state = stored.account.name, flatten(json.loads(json.dumps(replayed.advanced.state.to_document())))
     if not checkpoints:
         missing = Difference("checkpoints", name, "", None, f"a state after {replayed.advanced.bars} bars")
         return Comparison("checkpoints", 0, 1, 1, (missing,))
     ours = flatten(json.loads(checkpoints[0]["state"])) | {"version": checkpoints[0]["version"]}
-    theirs = state | {"version": _committed(stored.rows["runs"]).height}
+    amendments = stored.rows["terms"].filter(pl.col("run_id").str.starts_with(AMENDMENT)).height
+    theirs = state | {"version": _committed(stored.rows["runs"]).height + amendments}
     found = compare_values("checkpoints", name, ours, theirs)
     return Comparison("checkpoints", 1, 1, len(found), tuple(found[:FIRST]))
 

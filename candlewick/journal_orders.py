@@ -94,7 +94,17 @@ class OrderBook:
         quantity = from_units(event.quantity, reader.quantity_decimals[event.symbol])
         row = self.order(reader, event)
         row.update(status="filled", closed_at=event.at, quantity=quantity, reason=reason)
+        if event.leg == Leg.TARGET_1:
+            self._lower_stop(str(row["symbol"]), event.decided_at, quantity)
         return f"{row['client_order_id']}{FIRST_FILL}", reason
+
+    def _lower_stop(self, symbol: str, decided_at: int, sold: Decimal) -> None:
+        """The stop protects what the first target leaves of the position; where that is nothing, it is cancelled next."""
+        key = (symbol, decided_at, Leg.STOP.name.lower())
+        stop = self.rows.get(key)
+        if stop is not None and isinstance(stop["quantity"], Decimal) and stop["quantity"] > sold:
+            stop["quantity"] -= sold
+            self.touched[key] = None
 
 
 def _key(row: dict[str, str | int | Decimal | datetime | None]) -> OrderKey:

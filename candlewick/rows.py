@@ -112,6 +112,7 @@ TERMS_ROW: Schema = {
     "parameters": TEXT,
     "rules": TEXT,
     "instruments": TEXT,
+    "lifts_halt": pl.Boolean(),
 }
 RUN_ROW: Schema = {
     "run_id": TEXT,

@@ -1,9 +1,10 @@
-"""The accounts of the ledger: list, show, export and audit them. Nothing here trades, and nothing changes the ledger.
+"""The accounts of the ledger: list, show, export, audit and amend them. Nothing here trades.
 
 python -m flows.accounts --help
 """
 
 import os
+from datetime import UTC, datetime
 from decimal import Decimal
 from json import loads
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Annotated
 import polars as pl
 from cyclopts import Parameter
 
-from candlewick.cli import FAILURE, SUCCESS, JsonFlag, command_app, run_command
+from candlewick.account import terms_rows
+from candlewick.amending import AMENDMENT, amend_terms, describe_amendment
+from candlewick.cli import FAILURE, SUCCESS, JsonFlag, ParameterTexts, command_app, parse_parameters, run_command
 from candlewick.command_environment import prepare_command
-from candlewick.errors import LedgerUnwritable, UnknownAccount, UsageError
+from candlewick.errors import LedgerBusy, LedgerUnwritable, UnknownAccount, UsageError
 from candlewick.json_text import to_json
 from candlewick.metrics import total_return
 from candlewick.reports.numbers import format_share, money_decimals, rounded
@@ -22,12 +25,14 @@ from candlewick.rows import AMOUNT
 from candlewick.settings import Settings, load_settings
 from candlewick.store.database import Database
 from candlewick.store.ledger import Ledger
+from candlewick.store.lock import Holder
 from candlewick.store.queries import plain_rows, refuse_unknown
 from candlewick.tables import Row, print_rows
+from candlewick.timeframes import format_utc
 
 app = command_app(
     "python -m flows.accounts",
-    "Look into the accounts of the ledger. Nothing here trades or changes the ledger.\n\n"
+    "Look into the accounts of the ledger, and amend their terms. Nothing here trades.\n\n"
     "The ledger is data/ledger.duckdb in the working directory, or CANDLEWICK_STORE__URL.",
 )
 
@@ -156,6 +161,42 @@ def audit(account: AccountName, /, *, json: JsonFlag = False) -> int:
         for line in audit_lines(report):
             print(line)
     return FAILURE if report.differences else SUCCESS
+
+
+@app.command(name="amend")
+def amend_account(
+    account: AccountName,
+    /,
+    *,
+    rules: Annotated[bool, Parameter(help="Take on the rules that the settings say now (risk, sizing, slippage).")] = False,
+    strategy: Annotated[str | None, Parameter(help="Trade by another strategy.")] = None,
+    param: ParameterTexts = None,
+    lift_halt: Annotated[bool, Parameter(help="Trade again after a drawdown halt or a day's loss limit.")] = False,
+    json: JsonFlag = False,
+) -> int:
+    """Give an account new terms from its next bar on; what it has traded stays as it was, and an audit repeats the change."""
+    settings = load_settings()
+    ledger = open_ledger(settings)
+    refuse_unknown(ledger.database, account)
+    turn = ledger.try_account_lock(account)
+    if isinstance(turn, Holder):
+        raise LedgerBusy(f"a cycle of account {account} is at work ({turn}); try again when it has ended")
+    with turn:
+        loaded = ledger.load_account(account)
+        if loaded is None or loaded.checkpoint is None:
+            raise UnknownAccount(f"account {account!r} is not open yet: run a cycle first")
+        asked: dict[str, str | int | float | bool] = dict(parse_parameters(param))
+        new_rules = settings.rules.to_rules() if rules else None
+        after = amend_terms(loaded.account, loaded.checkpoint.state, new_rules, strategy, asked, lift_halt=lift_halt)
+        now = datetime.now(UTC)
+        ledger.amend(
+            account, terms_rows(loaded.account, (after,)), loaded.checkpoint.version, f"{AMENDMENT}{now:%Y%m%dT%H%M%S}", now
+        )
+    if not json:
+        since = format_utc(after.effective_from_ms)
+        print(f"account {account}: terms version {after.version} acts from the bar of {since} UTC on")
+    print_rows([{"change": line} for line in describe_amendment(loaded.account.current, after)], {"change": "Change"}, json)
+    return SUCCESS
 
 
 if __name__ == "__main__":

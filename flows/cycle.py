@@ -15,11 +15,13 @@ from prefect.states import Completed, Failed
 
 from candlewick.account import Account, TermsVersion, terms_rows
 from candlewick.advancing import common_watermark, last_bars
+from candlewick.amending import next_terms
 from candlewick.announcing import announce
 from candlewick.candles import FormingBar, Series, candle_digest
 from candlewick.code_version import code_version
 from candlewick.cycle import Decided, RunRecord, Start, empty_view, new_start, preview
 from candlewick.engine.state import EngineState
+from candlewick.engine.terms import grid_of
 from candlewick.errors import (
     CandlewickError,
     LakeError,
@@ -46,7 +48,7 @@ from candlewick.stopwatch import Stopwatch
 from candlewick.store.database import Database
 from candlewick.store.ledger import Ledger
 from candlewick.store.lock import HeldLock, Holder
-from candlewick.timeframes import format_utc, timeframe_ms
+from candlewick.timeframes import format_utc
 from candlewick.windows import FetchPlan, plan_fetch, read_windows
 from tasks.candles import FetchedSeries, fetch_candles
 from tasks.engine import step_engine
@@ -189,14 +191,16 @@ async def _instruments(
 def _changed_terms(cycle: Cycle, start: Start, instruments: Mapping[str, Instrument]) -> tuple[TermsVersion, ...]:
     """A new version of the terms when the exchange's trading rules have changed, from the first bar not yet begun."""
     current = start.account.current
-    ordered = tuple(instruments[symbol] for symbol in start.account.symbols)
-    reached_ms = max(start.state.watermark_ms or 0, start.state.opened_ms or 0)
-    if ordered == current.instruments or reached_ms == 0:
+    offered = [(instruments[old.symbol], old) for old in current.instruments]
+    finer = [new.symbol for new, old in offered if grid_of(new) != grid_of(old)]
+    if finer:
+        cycle.notices.append(f"{', '.join(finer)}: the exchange's new tick needs another grid; the account keeps the old rules")
+    ordered = tuple(old if new.symbol in finer else new for new, old in offered)
+    if ordered == current.instruments:
         return ()
     changed = [new.symbol for new, old in zip(ordered, current.instruments, strict=True) if new != old]
     cycle.notices.append(f"the trading rules of {', '.join(changed)} have changed; the new ones act from the next bar on")
-    effective_ms = reached_ms + timeframe_ms(start.account.timeframe)
-    return (replace(current, version=current.version + 1, effective_from_ms=effective_ms, instruments=ordered),)
+    return (next_terms(start.account, start.state, replace(current, instruments=ordered, lifts_halt=False)),)
 
 
 async def fetch_all(cycle: Cycle, begun: Begun) -> Fetched:

@@ -43,6 +43,11 @@ def quantity_decimals(instrument: Instrument) -> int:
     return _grid_decimals(instrument.symbol, "quantity step", instrument.quantity_step)
 
 
+def grid_of(instrument: Instrument) -> tuple[int, int]:
+    """Decimals of the instrument's prices and quantities. A state is written in them, so an account cannot change its grid."""
+    return price_decimals(instrument), quantity_decimals(instrument)
+
+
 def _grid_decimals(symbol: str, what: str, smallest: Decimal) -> int:
     if smallest <= 0:
         raise UsageError(f"{symbol}: {what} is {smallest}; it must be above 0")

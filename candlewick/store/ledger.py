@@ -105,6 +105,21 @@ class Ledger:
             check_written(connection, write.account, write.run_id, written)
         return CommitReport(written, version)
 
+    def amend(self, account: str, terms: pl.DataFrame, expected_version: int, run_id: str, recorded_at: datetime) -> None:
+        """Append a version of the terms. The checkpoint moves on by one, so that a cycle that began before is stale.
+
+        Raises StaleCycle when a cycle committed since the account was loaded, InvariantViolated.
+        """
+        _refuse_foreign_rows(account, {"terms": terms})
+        with self.database.write() as connection:
+            table = TABLES["terms"]
+            append(connection, table, stage(connection, table, terms, run_id, recorded_at))
+            moved = connection.execute(
+                "UPDATE checkpoints SET version = version + 1 WHERE account = ? AND version = ?", [account, expected_version]
+            ).fetchall()
+            if moved[0][0] != 1:
+                raise StaleCycle(f"account {account}: a cycle committed meanwhile. Nothing was amended; try again")
+
     def record_run(self, runs: pl.DataFrame) -> None:
         """Write rows of `runs` and nothing else: a cycle that failed leaves this trace."""
         with self.database.write() as connection:

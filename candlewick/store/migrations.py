@@ -28,6 +28,7 @@ _FIRST = (
     """CREATE TABLE terms (
         account VARCHAR NOT NULL, version INTEGER NOT NULL, effective_from TIMESTAMPTZ NOT NULL,
         strategy VARCHAR NOT NULL, parameters JSON NOT NULL, rules JSON NOT NULL, instruments JSON NOT NULL,
+        lifts_halt BOOLEAN NOT NULL,
         run_id VARCHAR NOT NULL, recorded_at TIMESTAMPTZ NOT NULL, PRIMARY KEY (account, version))""",
     """CREATE TABLE runs (
         run_id VARCHAR PRIMARY KEY, account VARCHAR NOT NULL, flow_run_id VARCHAR, correlation_id VARCHAR NOT NULL,

@@ -46,6 +46,7 @@ DESCRIPTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "parameters": "JSON object: all parameters, defaults included.",
             "rules": "JSON object: sizing and risk (candlewick/rules.py); decimals as text.",
             "instruments": "JSON list: tick, step, minimums and fees by symbol (candlewick/instruments.py).",
+            "lifts_halt": "Whether a drawdown halt or a day's loss limit that was hit before these terms no longer counts.",
             "run_id": _RUN,
             "recorded_at": _RECORDED,
         },
