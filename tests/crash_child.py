@@ -11,6 +11,7 @@ wherever it then is: inside DuckDB's COMMIT, or between a write and its fsync.
 
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -173,11 +174,15 @@ def run_cycle(options: dict[str, Any]) -> dict[str, Any]:
 def _child(cycle: dict[str, Any]) -> None:
     os.chdir(cycle["directory"])
     os.environ.update(cycle["environment"])
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if cycle["largest_file_bytes"]:  # a full disk that needs no rights: writes beyond it are really refused
+        resource.setrlimit(resource.RLIMIT_FSIZE, (cycle["largest_file_bytes"], unlimited[1]))
     tracer = Tracer(cycle["kill"])
     if cycle["kill"] or cycle["trace"]:
         tracer.install()
     answer = run_cycle(cycle["options"])
     sys.settrace(None)
+    resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     Path(cycle["answer"]).write_text(json.dumps(answer | {"sites": tracer.counts}), encoding="utf-8")
 
 

@@ -24,13 +24,17 @@ BARE_ENVIRONMENT = {name: value for name, value in os.environ.items() if not nam
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """One cycle to run. ``options`` are the flow's parameters; ``kill`` is [site, occurrence, delay_us]."""
+    """One cycle to run. ``options`` are the flow's parameters; ``kill`` is [site, occurrence, delay_us].
+
+    ``largest_file_bytes`` above 0: no file of the cycle may grow beyond that.
+    """
 
     directory: Path
     options: Mapping[str, Any]
     kill: tuple[str, int, int] | None = None
     trace: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+    largest_file_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ class CycleProcesses:
             "kill": cycle.kill,
             "trace": cycle.trace,
             "environment": dict(cycle.environment),
+            "largest_file_bytes": cycle.largest_file_bytes,
             "answer": str(self._folder / f"answer-{next(self._numbers)}.json"),
         }
 

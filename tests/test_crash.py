@@ -101,7 +101,7 @@ def test_whoever_dies_inside_the_transaction_leaves_nothing_or_all_of_it(cycles:
     (until,) = moments(chosen)[:1]
     ((outcome, rows),) = undisturbed(cycles, tmp_path / "undisturbed", [until])
     inside = sorted(site for site in outcome.sites if site.startswith(TRANSACTION))
-    kills = [(chosen.choice(inside), 1, chosen.choice((0, chosen.randrange(1, 30_000)))) for _ in range(POINTS // 4)]
+    kills = [(chosen.choice(inside), 1, chosen.choice((0, chosen.randrange(1, 30_000)))) for _ in range(POINTS // 5)]
     cut_off = 0
     for number, kill in enumerate(kills):
         directory = tmp_path / f"killed-{number}"
