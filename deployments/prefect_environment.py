@@ -15,6 +15,8 @@ _DEFAULTS: Mapping[str, str] = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
     "PREFECT_LOGGING_COLORS": "false",
+    # What a cycle announces is among its run's logs in the UI.
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "candlewick",
     # Prefect deletes nothing but events unless told to; a database that only grows gets slow.
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs,orphans",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(60 * _DAY_S),
