@@ -1,6 +1,7 @@
 """One cycle of an account: its tools, and the steps that `flows/paper_trading.py` lists."""
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
@@ -58,6 +59,7 @@ from tasks.patience import patient
 from tasks.reports import emit_cycle_events, publish_artifacts, write_account_report
 from tasks.signals import Batch, Window, compute_signals
 
+_LOG = logging.getLogger("candlewick.cycle")
 _FETCHES_AT_ONCE = 8
 _LEDGER_IS_CLOSED = (LedgerBusy, LedgerTooNew, LedgerUnreadable, LedgerUnwritable)
 Answers = dict[str, FetchedSeries | Exception | None]
@@ -149,6 +151,8 @@ class Cycle:
             candle_digests=dict(digests),
             clock_skew_ms=self.skew_ms,
         )
+        outcome = {"account": self.request.account, "run_id": self.run_id, "status": status}
+        _LOG.info("cycle of account %s: %s", self.request.account, f"{status}, {error}" if error else status, extra=outcome)
         return CycleResult(status=status, data=data, error=error, metadata=metadata)
 
 

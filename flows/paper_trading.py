@@ -20,7 +20,8 @@ from prefect.runtime import flow_run
 from candlewick.cli import EXIT_CODES, JsonFlag, ParameterTexts, command_app, main, parse_parameters
 from candlewick.errors import CandlewickError, UsageError
 from candlewick.json_text import to_json
-from candlewick.paper_request import PaperOptions, read_request
+from candlewick.logs import configure_logging
+from candlewick.paper_request import PaperOptions, PaperRequest, read_request
 from candlewick.results import CycleResult
 from candlewick.store.lock import Holder
 from flows.command import result_of, run_flow
@@ -71,7 +72,9 @@ async def paper_trading(
     options = PaperOptions(
         account, market, tuple(symbols) if symbols else None, timeframe, strategy, parameters, _cash(cash), since, until, dry_run
     )
-    cycle = Cycle(read_request(options))
+    request = read_request(options)
+    log_as_set(request)
+    cycle = Cycle(request)
     # One connection for all synchronous tasks; without it each makes its own, and that alone took half of a task's time.
     with SyncClientContext.get_or_create(), cycle.turn() as turn:
         if isinstance(turn, Holder):
@@ -97,6 +100,12 @@ async def trade(cycle: Cycle) -> State[CycleResult]:
         return preview_result(cycle, fetched, decided, candles)
     commit(cycle, begun, fetched, decided)
     return await finish(cycle, fetched, decided, candles)
+
+
+def log_as_set(request: PaperRequest) -> None:
+    """Log as the settings say, where they say anything; where not, a command tells its story in its own words only."""
+    if any(key.startswith("logging.") for key in request.origins):
+        configure_logging(request.settings.logging.level, request.settings.logging.json_lines)
 
 
 def _cash(cash: str | int | float | None) -> Decimal | None:

@@ -186,3 +186,22 @@ def test_with_prefect_every_line_is_json_with_the_correlation_id_and_prefects_id
 def test_an_unknown_level_is_refused() -> None:
     with pytest.raises(ValueError, match="Unknown level"):
         configure_logging("LOUD", json_lines=False)
+
+
+CYCLE_BEGINS = """
+from candlewick.announcing import announce
+from candlewick.logs import bind_correlation_id
+from candlewick.paper_request import PaperOptions, read_request
+from flows.paper_trading import log_as_set
+log_as_set(read_request(PaperOptions()))
+with bind_correlation_id('cycle-7'):
+    announce('reading account demo')
+"""
+
+
+def test_a_cycle_logs_its_steps_where_the_settings_say_something_of_logs_and_is_silent_otherwise(tmp_path: Path) -> None:
+    kept = {"HOME": str(tmp_path), "PREFECT_HOME": str(tmp_path / "prefect")}
+    assert run(CYCLE_BEGINS, **kept).stderr == ""
+    (line,) = run(CYCLE_BEGINS, CANDLEWICK_LOGGING__JSON="true", **kept).stderr.splitlines()
+    assert (json.loads(line)["message"], json.loads(line)["correlation_id"]) == ("reading account demo", "cycle-7")
+    assert run(CYCLE_BEGINS, CANDLEWICK_LOGGING__JSON="true", CANDLEWICK_LOGGING__LEVEL="error", **kept).stderr == ""
