@@ -356,7 +356,7 @@ async def finish(cycle: Cycle, fetched: Fetched, decided: Decided, candles: Mapp
     result = _conclude(cycle, view, decided, fetched, report, problem)
     with cycle.stopwatch.step("publish"):
         await publish_artifacts(cycle.request.account, result)
-        emit_cycle_events(result)
+        emit_cycle_events(cycle.request.account, result)
     return _completed(result)
 
 
@@ -422,7 +422,9 @@ def fail(cycle: Cycle, error: CandlewickError) -> State[CycleResult]:
             record_failure(cycle.ledger, cycle.request.account, cycle.record("failure", text))
         except LedgerError as unwritten:
             text = f"{text} (and the run could not be recorded: {unwritten})"
-    return Failed(message=text, data=cycle.result("failure", None, text, {}))
+    result = cycle.result("failure", None, text, {})
+    emit_cycle_events(cycle.request.account, result)
+    return Failed(message=text, data=result)
 
 
 def _completed(result: CycleResult) -> State[CycleResult]:

@@ -40,13 +40,14 @@ async def publish_artifacts(account: str, result: CycleResult) -> None:
         await acreate_table_artifact(fills, key=f"{key}-fills", description=f"Last fills of {account}")
 
 
-def emit_cycle_events(result: CycleResult) -> None:
+def emit_cycle_events(account: str, result: CycleResult) -> None:
     """`candlewick.cycle.<status>`, and `candlewick.order.<status>` for what became of each order of this cycle."""
-    if result.data is None:
-        return
-    account = {"prefect.resource.id": f"candlewick.account.{result.data.account}", "prefect.resource.name": result.data.account}
+    resource = {"prefect.resource.id": f"candlewick.account.{account}", "prefect.resource.name": account}
     ids = {"run_id": result.metadata.run_id, "correlation_id": result.metadata.correlation_id}
-    counts = {name: str(count) for name, count in result.data.counts.items()}
-    emit_event(f"candlewick.cycle.{result.status}", account, payload={**ids, "equity": str(result.data.equity), **counts})
-    for order in result.data.orders[-_MOST_EVENTS:]:
-        emit_event(f"candlewick.order.{order.status}", account, payload={**ids, **order.model_dump(mode="json")})
+    figures: dict[str, str] = {} if result.error is None else {"error": result.error}
+    if result.data is not None:
+        counts = {name: str(count) for name, count in result.data.counts.items()}
+        figures |= {"equity": str(result.data.equity), **counts}
+    emit_event(f"candlewick.cycle.{result.status}", resource, payload={**ids, **figures})
+    for order in result.data.orders[-_MOST_EVENTS:] if result.data else ():
+        emit_event(f"candlewick.order.{order.status}", resource, payload={**ids, **order.model_dump(mode="json")})

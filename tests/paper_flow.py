@@ -1,10 +1,12 @@
 """The paper_trading flow as a test drives it: in this process, against the session's Prefect server, in a folder of its own."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import polars as pl
 import pytest
 
@@ -131,3 +133,19 @@ def real_opens(opened_ms: int) -> dict[str, FormingBar | None]:
     return {
         symbol: FormingBar(opened_ms, float(frame["open"][0])) for symbol, frame in real_windows(opened_ms, opened_ms).items()
     }
+
+
+def task_runs(server: str, result: CycleResult) -> list[str]:
+    """Names of a run's tasks, sorted; the run id in a commit's name left out.
+
+    Prefect's client reports task runs as events, which the server books a little later: so this asks until the last is there.
+    """
+    body = {"flow_runs": {"id": {"any_": [result.metadata.flow_run_id]}}, "limit": 200}
+    deadline = time.monotonic() + 60
+    while True:
+        runs = httpx.post(f"{server}/task_runs/filter", json=body, trust_env=False).raise_for_status().json()
+        names = sorted(str(run["name"]).replace(result.metadata.run_id, "RUN") for run in runs)
+        settled = all(run["state_type"] in ("COMPLETED", "FAILED") for run in runs)
+        if (settled and "publish artifacts" in names) or time.monotonic() > deadline:
+            return names
+        time.sleep(0.2)
