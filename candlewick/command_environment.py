@@ -6,6 +6,7 @@ What the user has set is kept. Without a server of the user's own, Prefect keeps
 
 import atexit
 import os
+import signal
 import sys
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -22,6 +23,8 @@ def prepare_command(module_name: str, environment: MutableMapping[str, str] = os
     if module_name != "__main__":
         return
     atexit.register(leave_at_once)
+    # Otherwise a terminated command leaves Prefect's temporary server behind: it is stopped by an exit handler.
+    signal.signal(signal.SIGTERM, _exit_when_terminated)
     here = directory or Path.cwd()
     environment.setdefault("DO_NOT_TRACK", "1")
     environment.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -50,3 +53,7 @@ def _made(folder: Path) -> Path:
             f"Error: {folder} cannot be made ({error.strerror}); Candlewick keeps its data in the working directory"
         ) from None
     return folder
+
+
+def _exit_when_terminated(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
