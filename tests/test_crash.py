@@ -15,7 +15,7 @@ import pytest
 
 from tests.cycle_processes import Cycle, CycleProcesses, Outcome, assert_same, content, ledger_in
 
-POINTS = int(os.environ.get("CANDLEWICK_CRASH_POINTS", "40"))
+POINTS = int(os.environ.get("CANDLEWICK_CRASH_POINTS", "30"))
 SEED = int(os.environ.get("CANDLEWICK_CRASH_SEED", "1"))
 CYCLES = 5
 FIRST = datetime(2024, 1, 29, tzinfo=UTC)
@@ -124,5 +124,5 @@ def test_a_flow_killed_on_a_real_server_leaves_the_ledger_of_an_undisturbed_one(
     untils = moments(chosen)[:2]
     told = undisturbed(cycles, tmp_path / "undisturbed", untils)
     for until, (outcome, rows) in zip(untils, told, strict=True):
-        kills = [place(chosen, outcome.sites) for _ in range(max(3, POINTS // 20))]
+        kills = [place(chosen, outcome.sites) for _ in range(max(2, POINTS // 20))]
         kill_and_finish(server_cycles, Cycle(tmp_path / "killed", {**ACCOUNT, "until": until}), kills, rows)
