@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
 from typing import Annotated, NoReturn, TextIO
@@ -98,6 +99,14 @@ def leave_at_once() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(_LEFT_WITH[-1])
+
+
+def python_command() -> str:
+    """How the user starts this Python: `python` where its environment is activated, else its path, short where it is near."""
+    if os.environ.get("VIRTUAL_ENV") == sys.prefix:
+        return "python"
+    executable, here = Path(sys.executable), Path.cwd()
+    return str(executable.relative_to(here)) if executable.is_relative_to(here) else str(executable)
 
 
 def parse_parameters(texts: Sequence[str] | None) -> dict[str, str]:

@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import State
 from prefect.context import SyncClientContext
 from prefect.runtime import flow_run
 
-from candlewick.cli import EXIT_CODES, JsonFlag, ParameterTexts, command_app, main, parse_parameters
+from candlewick.cli import EXIT_CODES, JsonFlag, ParameterTexts, command_app, main, parse_parameters, python_command
 from candlewick.errors import CandlewickError, UsageError
 from candlewick.json_text import to_json
 from candlewick.logs import configure_logging
@@ -162,7 +162,7 @@ def _show(result: CycleResult, as_json: bool) -> None:
 
     from candlewick.reports.summary import render_summary
 
-    Console().print(render_summary(result))
+    Console().print(render_summary(result, python_command()))
 
 
 if __name__ == "__main__":

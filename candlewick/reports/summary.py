@@ -71,18 +71,18 @@ def _trouble_text(result: CycleResult) -> list[str]:
     return [f"Failed: {error}", _AFTER_FAILURE]
 
 
-def _next_steps(result: CycleResult) -> list[tuple[str, str]]:
-    """Commands worth trying now, with what each is for."""
+def _next_steps(result: CycleResult, python: str) -> list[tuple[str, str]]:
+    """Commands worth trying now, with what each is for; ``python`` is how the user starts this project's Python."""
     data = result.data
     if data is None or result.status == "failure":
         return []
     if data.dry_run:
         return [("the same without --dry-run", "to let it trade")]
     steps = [("the same command again", "to continue at the watermark")]
-    steps += [(f"python -m flows.accounts show {data.account}", "to look into the account")]
+    steps += [(f"{python} -m flows.accounts show {data.account}", "to look into the account")]
     steps += [("make serve", "to run it on a schedule, with Prefect's UI")]
     if data.market == "sample":
-        steps += [("python -m flows.paper_trading --account real --market binance", "to trade real prices, no key needed")]
+        steps += [(f"{python} -m flows.paper_trading --account real --market binance", "to trade real prices, no key needed")]
     return steps
 
 
@@ -205,8 +205,8 @@ def _title(result: CycleResult) -> Text:
     )
 
 
-def render_summary(result: CycleResult) -> RenderableType:
-    """The cycle for the terminal; readable at 80 columns and without colour."""
+def render_summary(result: CycleResult, python: str = "python") -> RenderableType:
+    """The cycle for the terminal; readable at 80 columns and without colour. ``python`` starts the commands it suggests."""
     blocks: list[RenderableType] = [_title(result)]
     blocks += [indented(line) for line in _trouble_text(result)]
     if result.data is not None:
@@ -216,7 +216,7 @@ def render_summary(result: CycleResult) -> RenderableType:
         if result.data.bars:
             blocks.append(indented(_counts_text(result.data.counts)))
         blocks += _data_blocks(result.data)
-    if steps := _next_steps(result):
+    if steps := _next_steps(result, python):
         blocks.append(heading("What next"))
         blocks += [indented(f"{command}\n    {purpose}") for command, purpose in steps]
     return Group(*blocks)
