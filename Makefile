@@ -13,6 +13,7 @@ help:
 	@echo "make serve   Prefect server, work pool and worker with all deployments on this machine"
 	@echo "make test    run the tests        make check   ruff and mypy"
 	@echo "make crash   kill cycles at many more places than make test does; SEED=n for others"
+	@echo "make year    trade a year of real candles in 365 daily cycles a strategy (make test: in cycles of ten days)"
 	@echo "make bench   measure against the stated bounds"
 	@echo "make lock    compile requirements*.in into hashed requirements*.txt (needs uv)"
 
@@ -44,6 +45,9 @@ test: $(VENV)/.dev
 
 crash: $(VENV)/.dev
 	@CANDLEWICK_CRASH_POINTS=$(or $(POINTS),1000) CANDLEWICK_CRASH_SEED=$(or $(SEED),1) $(RUN) -m pytest tests/test_crash.py
+
+year: $(VENV)/.dev
+	@CANDLEWICK_TEST_YEAR=daily $(RUN) -m pytest -n 2 --dist loadgroup tests/test_real_year.py
 
 check: $(VENV)/.dev
 	@$(RUN) -m ruff check .

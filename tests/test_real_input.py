@@ -22,6 +22,7 @@ import pytest
 from candlewick.audit import AuditReport, audit, stored_watermark_ms
 from candlewick.candles import CANDLE_SCHEMA, FormingBar, Series, candle_digest, opened_at_ms
 from candlewick.cli import EXIT_CODES
+from candlewick.errors import UnknownSymbol
 from candlewick.results import CycleResult
 from candlewick.store.queries import account_rows, load_account
 from candlewick.timeframes import format_utc, parse_utc
@@ -448,18 +449,60 @@ def test_rules_that_the_exchange_changes_act_from_the_next_bar_on_and_the_past_s
     assert report.differences == 0, report.first
 
 
+def test_a_symbol_that_the_exchange_does_not_trade_opens_no_account(desk: Desk) -> None:
+    with pytest.raises(UnknownSymbol, match=r"binance does not trade 'BTCC/USDT': did you mean BTC/USDT"):
+        trade_until(account="other", symbols=["BTCC/USDT", "ETH/USDT"])
+    assert desk.place.ledger.load_account("other") is None
+    assert desk.exchange.requests("/klines") == []
+
+
+def test_a_symbol_that_the_exchange_stops_trading_is_named_and_the_account_waits_for_it(desk: Desk) -> None:
+    desk.exchange.delist("SOLUSDT")
+    result = trade_until()
+    assert result.status == "partial"
+    assert result.error is not None
+    assert result.error.startswith("binance does not trade 'SOL/USDT'")
+    assert result.data is not None
+    assert result.data.notices[0].endswith("the account keeps the trading rules it knows")
+    desk.assert_untouched()
+    desk.assert_heals()
+
+
+# -- what is asked for once
+
+
+def test_a_second_account_on_the_same_candles_asks_for_none_of_them(desk: Desk) -> None:
+    trade_until()
+    desk.exchange.clear()
+    assert trade_until(account="second").status == "success"
+    assert [request.path for request in desk.exchange.requests()] == ["/api/v3/time", "/api/v3/exchangeInfo"]
+    told = ["symbol", "bar_opened_at", "side", "leg", "price", "quantity", "fee", "realized_pnl"]
+    ours, theirs = (desk.place.ledger.export_rows(account)["fills"].select(told) for account in ("second", "desk"))
+    assert ours.equals(theirs)
+
+
+def test_a_cycle_with_nothing_new_asks_for_no_candle_and_changes_nothing(desk: Desk) -> None:
+    result = trade_until(BEFORE)
+    assert result.status == "success"
+    assert desk.exchange.requests("/klines") == []
+    desk.assert_untouched()
+
+
 # -- the command
 
 
 def test_the_command_ends_with_code_3_and_json_when_a_symbol_is_missing(desk: Desk) -> None:
     desk.exchange.misbehave(klines(status=503, symbol="SOLUSDT", count=None))
     command = [sys.executable, "-m", "flows.paper_trading", "--account", "desk", "--until", AFTER, "--json"]
-    environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "CANDLEWICK_LOGGING__JSON": "true"}
     done = subprocess.run(command, cwd=desk.place.directory, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 3, done.stderr
     document = json.loads(done.stdout)
     assert (document["status"], document["data"]["account"]) == ("partial", "desk")
     assert document["error"].startswith("binance SOL/USDT 1h: answered HTTP 503 Service Unavailable")
     assert document["metadata"]["flow_run_id"]
+    logged = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    said = [line for line in logged if line["correlation_id"] == document["metadata"]["correlation_id"]]
+    assert any("SOL/USDT" in line["message"] for line in said), done.stderr
     desk.assert_untouched()
     desk.assert_heals()

@@ -53,6 +53,7 @@ class Emulator:
         self._requests: deque[LoggedRequest] = deque(maxlen=_LOG_LIMIT)
         self._first_info = load_exchange_info(exchange_info)
         self._info = self._first_info
+        self._delisted: tuple[str, ...] = ()
         self._last_page: dict[tuple[str, str], str] = {}
         self._port = port
         self._lock = threading.Lock()
@@ -91,9 +92,14 @@ class Emulator:
             changed.update(filters.get(changed["filterType"], {}))
         self._info = info
 
+    def delist(self, symbol: str) -> None:
+        """Leave a symbol out of exchangeInfo; klines of it are refused like those of any unknown one."""
+        self._info = self._info | {"symbols": [entry for entry in self._info["symbols"] if entry["symbol"] != symbol]}
+        self._delisted = (*self._delisted, symbol)
+
     def clear(self) -> None:
         """Forget faults, changed rules and requests; back to real time."""
-        self._info = self._first_info
+        self._info, self._delisted = self._first_info, ()
         with self._lock:
             self.faults.clear()
         self._requests.clear()
@@ -153,8 +159,12 @@ class Emulator:
         return await self._answer(request, json.dumps({"serverTime": self.clock_ms()}))
 
     async def _exchange_info_answer(self, request: web.Request) -> web.StreamResponse:
-        info = complete_exchange_info(self._info, self.book.symbols) | {"serverTime": self.clock_ms()}
+        info = self._exchange_info() | {"serverTime": self.clock_ms()}
         return await self._answer(request, json.dumps(info))
+
+    def _exchange_info(self) -> dict[str, Any]:
+        listed = tuple(symbol for symbol in self.book.symbols if symbol not in self._delisted)
+        return complete_exchange_info(self._info, listed)
 
     async def _klines(self, request: web.Request) -> web.StreamResponse:
         query = request.query
@@ -166,7 +176,7 @@ class Emulator:
         symbol, interval = query["symbol"], query["interval"]
         if interval not in INTERVAL_MS:
             return await self._error(request, -1120, "Invalid interval.")
-        info = complete_exchange_info(self._info, self.book.symbols)
+        info = self._exchange_info()
         if symbol not in {entry["symbol"] for entry in info["symbols"]}:
             return await self._error(request, -1121, "Invalid symbol.")
         return await self._answer_page(request, symbol, interval)
