@@ -151,7 +151,8 @@ class Trader:
         grid = Decimal("0.01")
         instruments = [Instrument(symbol, symbol.split("/")[0], "USDT", grid, grid).to_document() for symbol in self.symbols]
         row: Row = {"account": self.account, "version": 1, "effective_from": ANCHOR_MS, "strategy": "turn"}
-        row |= {"parameters": '{"fast": 3}', "rules": json.dumps(Rules().to_document()), "instruments": json.dumps(instruments)} | {"lifts_halt": False}
+        row |= {"parameters": '{"fast": 3}', "rules": json.dumps(Rules().to_document()), "instruments": json.dumps(instruments)}
+        row["lifts_halt"] = False
         return frame([row], TERMS_ROW)
 
     def _run_row(self, run: str, before: int | None, bars: int) -> pl.DataFrame:
