@@ -10,6 +10,7 @@ from prefect.states import Completed, Failed
 from candlewick.audit import AuditReport
 from candlewick.reports.audit_text import audit_verdict
 from candlewick.settings import load_settings
+from flows.command import ending
 from tasks.audit import audit_ledger, publish_audit
 
 
@@ -24,4 +25,4 @@ async def audit_account(account: str) -> State[AuditReport]:
 def conclude_audit(report: AuditReport) -> State[AuditReport]:
     """The flow's final state."""
     verdict = audit_verdict(report)
-    return Failed(message=verdict, data=report) if report.differences else Completed(message=verdict, data=report)
+    return ending(Failed(message=verdict, data=report) if report.differences else Completed(message=verdict, data=report))

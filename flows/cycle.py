@@ -51,6 +51,7 @@ from candlewick.store.ledger import Ledger
 from candlewick.store.lock import HeldLock, Holder
 from candlewick.timeframes import format_utc
 from candlewick.windows import FetchPlan, plan_fetch, read_windows
+from flows.command import ending
 from tasks.candles import FetchedSeries, fetch_candles
 from tasks.engine import step_engine
 from tasks.ledger import commit_cycle, load_account, record_failure
@@ -424,10 +425,11 @@ def fail(cycle: Cycle, error: CandlewickError) -> State[CycleResult]:
             text = f"{text} (and the run could not be recorded: {unwritten})"
     result = cycle.result("failure", None, text, {})
     emit_cycle_events(cycle.request.account, result)
-    return Failed(message=text, data=result)
+    return ending(Failed(message=text, data=result))
 
 
 def _completed(result: CycleResult) -> State[CycleResult]:
     if result.status == "partial":
-        return Completed(name="Partial", message=result.error or "see the notices", data=result)
-    return Completed(message=" ".join(result.data.notices) if result.data and result.data.notices else None, data=result)
+        return ending(Completed(name="Partial", message=result.error or "see the notices", data=result))
+    notices = " ".join(result.data.notices) if result.data and result.data.notices else None
+    return ending(Completed(message=notices, data=result))

@@ -63,18 +63,10 @@ def workplace(tmp_path: Path, prefect_server: str, monkeypatch: pytest.MonkeyPat
 
 def trade(**options: object) -> CycleResult:
     """One run of the flow, its result. Raises what the flow raises."""
-    return asyncio.run(_run(options))
-
-
-async def _run(options: dict[str, object]) -> CycleResult:
+    from flows.command import result_of
     from flows.paper_trading import paper_trading
 
-    state = await paper_trading(**options, return_state=True)  # type: ignore[arg-type]
-    answer = await state.aresult(raise_on_failure=False)
-    if isinstance(answer, BaseException):
-        raise answer
-    assert isinstance(answer, CycleResult)
-    return answer
+    return asyncio.run(result_of(paper_trading(**options, return_state=True)))  # type: ignore[arg-type]
 
 
 def differences(found: Mapping[str, pl.DataFrame], expected: Mapping[str, pl.DataFrame]) -> list[str]:

@@ -1,5 +1,6 @@
 """The paper_trading flow on the sample market, against a real Prefect server: what it writes, refuses, shows and leaves alone."""
 
+import asyncio
 import hashlib
 import json
 import time
@@ -9,11 +10,15 @@ from decimal import Decimal
 
 import httpx
 import pytest
+from prefect.client.schemas.objects import State
+from prefect.exceptions import MissingResult
+from prefect.states import Completed, Failed
 
 from candlewick.code_version import code_version
 from candlewick.errors import AccountMismatch, CandlewickError, SettingsError, UnknownStrategy, UsageError
 from candlewick.results import CycleResult
 from candlewick.store.lock import HeldLock
+from flows.command import ending, result_of
 from tests.paper_flow import SYMBOLS, Workplace, differences, task_runs, trade
 from tests.prefect_server import free_port
 
@@ -226,6 +231,23 @@ def test_a_failure_is_an_event_too(workplace: Workplace, prefect_server: str, mo
     (event,) = eventually(events, 1)
     assert event["event"] == "candlewick.cycle.failure"
     assert event["payload"]["error"] == result.error  # type: ignore[index]
+
+
+@pytest.mark.parametrize("booked", [Completed(), Failed()])
+def test_the_answer_outlives_a_server_that_booked_the_final_state_without_it(booked: State[str]) -> None:
+    async def slow_server() -> State[str]:
+        ending(Completed(data="the cycle's result"))
+        return booked
+
+    assert asyncio.run(result_of(slow_server())) == "the cycle's result"  # type: ignore[arg-type]
+
+
+def test_a_run_that_has_no_answer_says_so() -> None:
+    async def no_answer() -> State[str]:
+        return Completed()
+
+    with pytest.raises(MissingResult):
+        asyncio.run(result_of(no_answer()))  # type: ignore[arg-type]
 
 
 def test_the_result_says_where_its_numbers_come_from_and_the_ledger_says_the_same(workplace: Workplace) -> None:

@@ -17,6 +17,8 @@ from tests.emulator.server import Emulator
 from tests.emulator_fixture import HOUR_MS
 from tests.paper_flow import SYMBOLS, Workplace, differences, folded, real_opens, real_windows, task_runs, trade
 
+pytestmark = pytest.mark.xdist_group("real_year")
+
 DAILY = os.environ.get("CANDLEWICK_TEST_YEAR") == "daily"
 STEP = timedelta(days=1) if DAILY else timedelta(days=10, hours=5)
 FIRST, LAST = datetime(2025, 4, 30, tzinfo=UTC), datetime(2026, 4, 30, tzinfo=UTC)
@@ -42,28 +44,44 @@ def moments() -> tuple[datetime, ...]:
     return tuple(moment + timedelta(minutes=MINUTES[number % len(MINUTES)]) for number, moment in enumerate(wanted, start=1))
 
 
-@pytest.fixture(scope="module", params=[pytest.param(s, marks=pytest.mark.xdist_group(f"year-{s}")) for s in STRATEGIES])
+@pytest.fixture(scope="module")
+def traded() -> dict[str, Year]:
+    """The years that were traded already, by strategy."""
+    return {}
+
+
+@pytest.fixture(params=STRATEGIES)
 def year(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, real_exchange_server: Emulator, prefect_server: str
+    request: pytest.FixtureRequest,
+    traded: dict[str, Year],
+    tmp_path_factory: pytest.TempPathFactory,
+    real_exchange_server: Emulator,
+    prefect_server: str,
 ) -> Year:
-    exchange = real_exchange_server
+    strategy = str(request.param)
+    if strategy not in traded:
+        places = [Workplace(tmp_path_factory.mktemp(name)) for name in ("cycles", "at-once")]
+        traded[strategy] = trade_year(strategy, real_exchange_server, *places)
+    return traded[strategy]
+
+
+def trade_year(strategy: str, exchange: Emulator, place: Workplace, once: Workplace) -> Year:
     exchange.clear()
-    place, once = Workplace(tmp_path_factory.mktemp("cycles")), Workplace(tmp_path_factory.mktemp("at-once"))
     options = {
-        "account": "year", "market": "binance", "symbols": list(SYMBOLS), "timeframe": "1h", "strategy": request.param,
+        "account": "year", "market": "binance", "symbols": list(SYMBOLS), "timeframe": "1h", "strategy": strategy,
         "since": f"{FIRST:%Y-%m-%d}",
     }  # fmt: skip
+    results, requests = [], []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CANDLEWICK_EXCHANGES__BINANCE__API_URL", exchange.url)
         patch.setenv("CANDLEWICK_EXCHANGES__BINANCE__RATE_LIMIT", "false")
-        results, requests = [], []
-        for number, (where, moment) in enumerate([*((place, moment) for moment in moments()), (once, moments()[-1])]):
+        for where, moment in [*((place, moment) for moment in moments()), (once, moments()[-1])]:
             for name, value in where.settings().items():
                 patch.setenv(name, value)
             before = len(exchange.requests())
             results.append(trade(**options, until=f"{moment:%Y-%m-%dT%H:%M}"))
             requests.append(len(exchange.requests()) - before)
-            assert (results[-1].status, results[-1].error) == ("success", None), f"cycle {number} at {moment}"
+            assert (results[-1].status, results[-1].error) == ("success", None), f"the cycle at {moment}"
     return Year(place, once, tuple(results), moments(), tuple(requests))
 
 
