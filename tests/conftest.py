@@ -1,9 +1,10 @@
-"""Fixtures of several test files; each lives beside what it starts."""
+"""Fixtures and hooks of several test files; each lives beside what it starts."""
 
 from tests.cycle_processes import cycles, server_cycles
 from tests.emulator_fixture import made_up_exchange, real_exchange, real_exchange_server
 from tests.paper_flow import workplace
 from tests.prefect_server import prefect_server, pytest_configure, pytest_unconfigure
+from tests.scheduling import pytest_xdist_make_scheduler
 from tests.serve_fixture import serve_process
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "prefect_server",
     "pytest_configure",
     "pytest_unconfigure",
+    "pytest_xdist_make_scheduler",
     "real_exchange",
     "real_exchange_server",
     "serve_process",

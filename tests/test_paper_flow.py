@@ -22,8 +22,6 @@ from flows.command import ending, result_of
 from tests.paper_flow import SYMBOLS, Workplace, differences, task_runs, trade
 from tests.prefect_server import free_port
 
-pytestmark = pytest.mark.xdist_group("paper_flow")
-
 OPTIONS: Mapping[str, object] = {
     "account": "demo",
     "market": "sample",

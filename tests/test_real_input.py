@@ -33,8 +33,6 @@ from tests.emulator_fixture import EXCHANGE_INFO, HOUR_MS
 from tests.paper_flow import SYMBOLS, Workplace, differences, folded, real_opens, real_windows, trade
 from tests.shared_data import real_candles
 
-pytestmark = pytest.mark.xdist_group("real_input")
-
 DAY_MS = 24 * HOUR_MS
 CHECKOUT = Path(__file__).resolve().parents[1]
 OPTIONS: Mapping[str, object] = {

@@ -17,8 +17,6 @@ from tests.emulator.server import Emulator
 from tests.emulator_fixture import HOUR_MS
 from tests.paper_flow import SYMBOLS, Workplace, differences, folded, real_opens, real_windows, task_runs, trade
 
-pytestmark = pytest.mark.xdist_group("real_year")
-
 DAILY = os.environ.get("CANDLEWICK_TEST_YEAR") == "daily"
 STEP = timedelta(days=1) if DAILY else timedelta(days=10, hours=5)
 FIRST, LAST = datetime(2025, 4, 30, tzinfo=UTC), datetime(2026, 4, 30, tzinfo=UTC)
