@@ -13,7 +13,7 @@ help:
 	@echo "make serve   Prefect server, work pool and worker with all deployments on this machine"
 	@echo "make test    run the tests        make check   ruff and mypy"
 	@echo "make crash   kill cycles at many more places than make test does; SEED=n for others"
-	@echo "make year    trade a year of real candles in 365 daily cycles a strategy (make test: in cycles of ten days)"
+	@echo "make year    trade a year of real candles in 365 daily cycles a strategy (make test: in cycles of fifteen days)"
 	@echo "make bench   measure against the stated bounds"
 	@echo "make lock    compile requirements*.in into hashed requirements*.txt (needs uv)"
 

@@ -63,10 +63,13 @@ def workplace(tmp_path: Path, prefect_server: str, monkeypatch: pytest.MonkeyPat
 
 def trade(**options: object) -> CycleResult:
     """One run of the flow, its result. Raises what the flow raises."""
+    from prefect.context import SyncClientContext
+
     from flows.command import result_of
     from flows.paper_trading import paper_trading
 
-    return asyncio.run(result_of(paper_trading(**options, return_state=True)))  # type: ignore[arg-type]
+    with SyncClientContext.get_or_create():  # one connection instead of one for each time that Prefect asks before the flow runs
+        return asyncio.run(result_of(paper_trading(**options, return_state=True)))  # type: ignore[arg-type]
 
 
 def differences(found: Mapping[str, pl.DataFrame], expected: Mapping[str, pl.DataFrame]) -> list[str]:

@@ -61,6 +61,16 @@ def prefect_server() -> Iterator[str]:
         for name, value in {"PREFECT_API_URL": url, "PREFECT_HOME": str(home), "DO_NOT_TRACK": "1"}.items():
             patch.setenv(name, value)
         yield url
+        _send_what_waits()
+
+
+def _send_what_waits() -> None:
+    """Logs and events that are still to be sent: at the interpreter's exit the server is gone, and that is tried for a minute."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (EventsWorker, APILogWorker):
+        worker.drain_all(timeout=20)
 
 
 def free_port() -> int:

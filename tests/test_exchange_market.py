@@ -250,6 +250,26 @@ def test_one_symbols_fault_leaves_the_other_alone(made_up_exchange):
         fetch(made_up_exchange, "ETH/USDT", "1h", SINCE_MS, made_up_exchange.clock_ms())
 
 
+def test_while_a_pause_lasts_nothing_is_sent_for_any_symbol(made_up_exchange):
+    made_up_exchange.misbehave(Fault("http", status=429, retry_after_s=60, path="/klines"))
+
+    async def ask_two() -> RateLimited:
+        now_ms = made_up_exchange.clock_ms()
+        async with open_exchange(exchange_block(made_up_exchange)) as market:
+            with pytest.raises(RateLimited, match=r"BTC/USDT 1h: asked for a pause for 60 s \(HTTP 429\)"):
+                await market.fetch("BTC/USDT", "1h", SINCE_MS, now_ms)
+            with pytest.raises(
+                RateLimited, match=r"ETH/USDT 1h: asked for a pause, of which \d+ s are left, and was not asked again"
+            ) as caught:
+                await market.fetch("ETH/USDT", "1h", SINCE_MS, now_ms)
+        return caught.value
+
+    left_s = asyncio.run(ask_two()).retry_after_s
+    assert left_s is not None
+    assert 0 < left_s <= 60
+    assert len(made_up_exchange.requests("/klines")) == 1
+
+
 # -- misbehaviour: candles are handed on as received, judging them is the validation's part
 
 

@@ -1,6 +1,6 @@
 """A year of real hourly candles of three symbols, traded through the flow in many cycles.
 
-`make year` (CANDLEWICK_TEST_YEAR=daily) trades it in 365 daily cycles a strategy, `make test` in cycles of ten days and five
+`make year` (CANDLEWICK_TEST_YEAR=daily) trades it in 365 daily cycles a strategy, `make test` in cycles of fifteen days and five
 hours, so that they end at every hour of the day.
 """
 
@@ -18,7 +18,7 @@ from tests.emulator_fixture import HOUR_MS
 from tests.paper_flow import SYMBOLS, Workplace, differences, folded, real_opens, real_windows, task_runs, trade
 
 DAILY = os.environ.get("CANDLEWICK_TEST_YEAR") == "daily"
-STEP = timedelta(days=1) if DAILY else timedelta(days=10, hours=5)
+STEP = timedelta(days=1) if DAILY else timedelta(days=15, hours=5)
 FIRST, LAST = datetime(2025, 4, 30, tzinfo=UTC), datetime(2026, 4, 30, tzinfo=UTC)
 # Minutes after the hour: at a close, when no open is to be had yet, soon after it, and late in the bar.
 MINUTES = (0, 1, 30, 59)
