@@ -47,7 +47,7 @@ crash: $(VENV)/.dev
 	@CANDLEWICK_CRASH_POINTS=$(or $(POINTS),1000) CANDLEWICK_CRASH_SEED=$(or $(SEED),1) $(RUN) -m pytest tests/test_crash.py
 
 year: $(VENV)/.dev
-	@CANDLEWICK_TEST_YEAR=daily $(RUN) -m pytest -n 2 tests/test_real_year.py
+	@CANDLEWICK_TEST_YEAR=daily $(RUN) -m pytest tests/test_real_year.py --durations 3
 
 check: $(VENV)/.dev
 	@$(RUN) -m ruff check .
