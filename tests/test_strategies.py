@@ -246,7 +246,7 @@ class Answering(Strategy):
         ({"action": "HOLD", "colour": "red"}, "unknown columns"),
         ({"reason": "because"}, "must answer `action`"),
         ({"action": ["HOLD"]}, "each of 3 candles"),
-        ({"action": ["HOLD", "HODL", "HOLD"]}, "action must be BUY, SELL or HOLD; action is 'HODL' at 2026-01-01 01:00 UTC"),
+        ({"action": ["HOLD", "HODL", "HOLD"]}, "action must be BUY, SELL, EXIT or HOLD; action is 'HODL' at 2026-01-01 01:00 UTC"),
         ({"action": ["HOLD", None, "HOLD"]}, "action is None at 2026-01-01 01:00"),
         ({"action": "BUY", "entry": -1.0}, "entry must be a finite number above 0; entry is -1.0"),
         ({"action": "BUY", "entry": float("nan")}, "entry must be a finite number above 0; entry is nan"),

@@ -9,12 +9,21 @@ from pydantic import BaseModel, ConfigDict
 from candlewick.candles import CANDLE_SCHEMA
 from candlewick.errors import CandlewickError, StrategyFailed, UnknownStrategy
 
-BUY, SELL, HOLD = "BUY", "SELL", "HOLD"
+BUY, SELL, EXIT, HOLD = "BUY", "SELL", "EXIT", "HOLD"
+ACTIONS = (BUY, SELL, EXIT, HOLD)
 LEGS = ("stop_loss", "take_profit_1", "take_profit_2")
 UNITS = ("", "_bps", "_atr")
+MARKET, LIMIT, STOP = "market", "limit", "stop"
+ENTRY_TYPES = (MARKET, LIMIT, STOP)
+DISTANCES = ("trailing_stop_bps", "trailing_stop_atr", "break_even_bps")
+BAR_COUNTS = ("time_stop_bars", "expiry_bars")
 
 # What every strategy answers, after `complete_signals` has filled in the columns it left out.
 # A leg is an absolute price, or a distance from the fill price in basis points, or in multiples of ATR(14) at the decision.
+# BUY and SELL open a side where the account's direction allows it and close the other; EXIT closes whatever is held.
+# `entry` is the price of a limit or stop entry (`entry_type`), live for `expiry_bars` bars (none: 1); for a market entry it only
+# says at what price the decision was made. `trailing_stop_*` trails the best price since the entry, `break_even_bps` is the
+# profit from which on the stop stands at the entry, `time_stop_bars` the bars after which the position is closed.
 SIGNAL_SCHEMA: Mapping[str, pl.DataType] = {
     "opened_at": CANDLE_SCHEMA["opened_at"],
     "action": pl.String(),
@@ -22,6 +31,9 @@ SIGNAL_SCHEMA: Mapping[str, pl.DataType] = {
     **{f"{leg}{unit}": pl.Float64() for leg in LEGS for unit in UNITS},
     "target_weight": pl.Float64(),
     "reason": pl.String(),
+    "entry_type": pl.String(),
+    **dict.fromkeys(DISTANCES, pl.Float64()),
+    **dict.fromkeys(BAR_COUNTS, pl.Int64()),
 }
 _NUMBERS = tuple(name for name, kind in SIGNAL_SCHEMA.items() if kind == pl.Float64())
 
@@ -49,17 +61,18 @@ class Strategy(BaseModel):
 def complete_signals(strategy: Strategy, candles: pl.DataFrame) -> pl.DataFrame:
     """The strategy's signals in SIGNAL_SCHEMA, one row per candle, checked; warm-up rows are HOLD and otherwise empty.
 
-    NaN means "none" on a row that does not buy. Raises UnknownStrategy naming the strategy, the column, the value and its bar
+    NaN means "none" on a row that neither buys nor sells. Raises UnknownStrategy naming the strategy, column, value and bar
     when the answer is not what the contract asks for, and StrategyFailed when the strategy's code itself raised an error.
     """
     who = f"{type(strategy).__name__}.signals"
     answer = _answer(who, strategy, candles)
     warm = pl.int_range(pl.len()) < strategy.warmup
-    not_buying = pl.col("action").ne_missing(pl.lit(BUY))
+    not_opening = ~pl.col("action").is_in([BUY, SELL]).fill_null(False)
     frame = answer.with_columns(
         pl.when(warm).then(pl.lit(HOLD)).otherwise(pl.col("action")).alias("action"),
         pl.when(~warm).then(pl.col("reason")).alias("reason"),
-        *(pl.when(~warm & ~(not_buying & pl.col(name).is_nan())).then(pl.col(name)).alias(name) for name in _NUMBERS),
+        *(pl.when(~warm & ~(not_opening & pl.col(name).is_nan())).then(pl.col(name)).alias(name) for name in _NUMBERS),
+        *(pl.when(~warm).then(pl.col(name)).alias(name) for name in ("entry_type", *BAR_COUNTS)),
     )
     _refuse_senseless(who, frame)
     return frame
@@ -95,8 +108,17 @@ def _answer(who: str, strategy: Strategy, candles: pl.DataFrame) -> pl.DataFrame
 
 def _refuse_senseless(who: str, frame: pl.DataFrame) -> None:
     """All rules in one pass; the message of the first that is broken, with the first bar that breaks it."""
-    rules = {"action must be BUY, SELL or HOLD": ("action", ~pl.col("action").is_in([BUY, SELL, HOLD]).fill_null(False))}
-    for name in ("entry", *(f"{leg}{unit}" for leg in LEGS for unit in UNITS)):
+    rules = {"action must be BUY, SELL, EXIT or HOLD": ("action", ~pl.col("action").is_in(ACTIONS).fill_null(False))}
+    rules["entry_type must be market, limit or stop"] = ("entry_type", ~pl.col("entry_type").is_in(ENTRY_TYPES))
+    priced = pl.col("entry_type").is_in([LIMIT, STOP]).fill_null(False) & pl.col("action").is_in([BUY, SELL])
+    rules["a limit or stop entry needs its price in entry"] = ("entry", priced & pl.col("entry").is_null())
+    rules["a trailing stop must be given in one form, not in bps and ATR"] = (
+        "trailing_stop_bps",
+        pl.col("trailing_stop_bps").is_not_null() & pl.col("trailing_stop_atr").is_not_null(),
+    )
+    for name in BAR_COUNTS:
+        rules[f"{name} must be 1 or more"] = (name, pl.col(name) < 1)
+    for name in ("entry", *(f"{leg}{unit}" for leg in LEGS for unit in UNITS), *DISTANCES):
         rules[f"{name} must be a finite number above 0"] = (name, ~(pl.col(name).is_finite() & (pl.col(name) > 0)))
     rules["target_weight must be within -1 to 1"] = ("target_weight", ~pl.col("target_weight").is_between(-1, 1))
     for leg in LEGS:
