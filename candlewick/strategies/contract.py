@@ -61,17 +61,17 @@ class Strategy(BaseModel):
 def complete_signals(strategy: Strategy, candles: pl.DataFrame) -> pl.DataFrame:
     """The strategy's signals in SIGNAL_SCHEMA, one row per candle, checked; warm-up rows are HOLD and otherwise empty.
 
-    NaN means "none" on a row that neither buys nor sells. Raises UnknownStrategy naming the strategy, column, value and bar
+    NaN means "none" on a row that does not buy. Raises UnknownStrategy naming the strategy, column, value and bar
     when the answer is not what the contract asks for, and StrategyFailed when the strategy's code itself raised an error.
     """
     who = f"{type(strategy).__name__}.signals"
     answer = _answer(who, strategy, candles)
     warm = pl.int_range(pl.len()) < strategy.warmup
-    not_opening = ~pl.col("action").is_in([BUY, SELL]).fill_null(False)
+    not_buying = pl.col("action").ne_missing(pl.lit(BUY))
     frame = answer.with_columns(
         pl.when(warm).then(pl.lit(HOLD)).otherwise(pl.col("action")).alias("action"),
         pl.when(~warm).then(pl.col("reason")).alias("reason"),
-        *(pl.when(~warm & ~(not_opening & pl.col(name).is_nan())).then(pl.col(name)).alias(name) for name in _NUMBERS),
+        *(pl.when(~warm & ~(not_buying & pl.col(name).is_nan())).then(pl.col(name)).alias(name) for name in _NUMBERS),
         *(pl.when(~warm).then(pl.col(name)).alias(name) for name in ("entry_type", *BAR_COUNTS)),
     )
     _refuse_senseless(who, frame)
