@@ -119,7 +119,7 @@ def trade_levels(view: AccountView, trades: pl.DataFrame) -> list[list[Level]]:
     return levels
 
 
-def _kept_points(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Int64:
+def kept_points(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Int64:
     """Rows to draw of a long curve: in each of equal buckets the lowest, the highest and the last."""
     if len(values) <= MAX_EQUITY_POINTS:
         return np.arange(len(values), dtype=np.int64)
@@ -134,7 +134,7 @@ def equity_curve(view: AccountView) -> pl.DataFrame:
     """Columns ``at`` (ms), ``equity`` and ``drawdown`` (a share of the running peak; the initial cash is the first peak)."""
     values = view.equity["equity"].cast(pl.Float64).to_numpy()
     peaks = np.maximum(np.maximum.accumulate(values), float(view.initial_cash)) if len(values) else values
-    kept = _kept_points(values)
+    kept = kept_points(values)
     return pl.DataFrame(
         {
             "at": view.equity["at"].dt.epoch("ms").to_numpy()[kept],

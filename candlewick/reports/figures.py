@@ -62,7 +62,7 @@ _TICKS: Sequence[Document] = (
     {"dtickrange": ["M12", None], "value": "%Y"},
 )
 _REASON_WIDTH = 46
-_DIGIT_PX = 7.2
+DIGIT_PX = 7.2
 # Shapes and dashes differ, not only colours. A line's group is its place in the legend; only the first of a group is named there.
 _LINES = (
     ("entry price", "entry", "accent", "solid"),
@@ -78,7 +78,7 @@ _MARKERS = (
 )
 
 
-def _layout_template(colours: Mapping[str, str]) -> Document:
+def layout_template(colours: Mapping[str, str]) -> Document:
     """What every chart of the page looks like, its traces aside."""
     axis: Document = {
         "gridcolor": colours["faint"],
@@ -115,7 +115,7 @@ def templates() -> Document:
             way: {"fillcolor": c[colour], "line": {"color": c[colour], "width": 1}}
             for way, colour in (("increasing", "up"), ("decreasing", "down"))
         }
-        layout = _layout_template(c)
+        layout = layout_template(c)
         found[scheme] = {
             "equity": {"layout": layout, "data": {"scatter": curves}},
             "candles": {"layout": layout, "data": {"scatter": deals, "candlestick": [bars]}},
@@ -123,7 +123,7 @@ def templates() -> Document:
     return found
 
 
-def _layout(span: tuple[int, int], right_px: float, anchor: str) -> dict[str, Value]:
+def time_layout(span: tuple[int, int], right_px: float, anchor: str) -> dict[str, Value]:
     """The layout both charts share: time below, prices to the right, dragging moves, one box names what is at a time."""
     return {
         "autosize": True,
@@ -140,7 +140,8 @@ def _layout(span: tuple[int, int], right_px: float, anchor: str) -> dict[str, Va
     }
 
 
-def _y_axis(tick_format: str, **more: Value) -> Document:
+def y_axis(tick_format: str, **more: Value) -> Document:
+    """A value axis on the right that only the page moves."""
     return {"side": "right", "fixedrange": True, "tickformat": tick_format, "nticks": 8, **more}
 
 
@@ -165,10 +166,10 @@ def equity_figure(view: AccountView) -> Document:
         "step": step,
         "data": [{**common, **equity, "line": {"width": 1.6}}, {**common, **fall, **below, "line": {"width": 1.2}}],
         "layout": {
-            **_layout(span, _DIGIT_PX * max(7, len(label) + 1) + 12, "y2"),
+            **time_layout(span, DIGIT_PX * max(7, len(label) + 1) + 12, "y2"),
             "hoversubplots": "axis",
-            "yaxis": _y_axis(",.6~f", domain=[0.34, 1]),
-            "yaxis2": _y_axis(".2~%", domain=[0, 0.3], nticks=4),
+            "yaxis": y_axis(",.6~f", domain=[0.34, 1]),
+            "yaxis2": y_axis(".2~%", domain=[0, 0.3], nticks=4),
             "shapes": [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": initial, "y1": initial, "layer": "above"}],
         },
     }
@@ -189,9 +190,9 @@ def candle_figure() -> Document:
         {"type": "scatter", "mode": "markers", "name": name, "marker": {"symbol": symbol, "size": size}, "cliponaxis": False}
         for name, _, symbol, size in _MARKERS
     ]
-    layout = _layout((0, 1), 60, "y") | {"boxgap": 0.3, "showlegend": True}
+    layout = time_layout((0, 1), 60, "y") | {"boxgap": 0.3, "showlegend": True}
     legend: Document = {"orientation": "h", "x": 0, "y": -0.09, "yanchor": "top", "itemsizing": "trace", "traceorder": "normal"}
-    return {"data": [bars, *lines, *markers], "layout": {**layout, "legend": legend, "yaxis": _y_axis(",.2~f")}}
+    return {"data": [bars, *lines, *markers], "layout": {**layout, "legend": legend, "yaxis": y_axis(",.2~f")}}
 
 
 def _segments(spans: Sequence[tuple[int, int, Decimal]]) -> tuple[list[Value], list[Value]]:
@@ -266,7 +267,7 @@ def symbol_document(
         "first": times[0] - step if times else 0,
         "last": times[-1] + 3 * step if times else step,
         "step": step,
-        "right": round(_DIGIT_PX * max(6, len(last)) + 14),
+        "right": round(DIGIT_PX * max(6, len(last)) + 14),
         "tickformat": f",.{decimals}~f",
         "annotations": [{**tag, "y": bars["close"][-1]}] if times else [],
         "merged": factor,

@@ -1,34 +1,23 @@
 """The account's report: one HTML file with everything in it, readable with no network and equal for equal input."""
 
-import hashlib
-import json
-import os
 import re
-from base64 import b64encode
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import cache
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 import polars as pl
 
 from candlewick import metrics
-from candlewick.errors import CandlewickError
 from candlewick.reports import sections
-from candlewick.reports.figures import SCHEMES, chart_document
+from candlewick.reports.figures import chart_document
 from candlewick.reports.numbers import format_count, format_money, format_ratio, format_share, format_span, format_time
+from candlewick.reports.page import render_page, write_page
 from candlewick.reports.view import AccountView
 
 _BUTTON_SYMBOLS = 8
 _NAMED_SYMBOLS = 12
 _RANGES = ((7, "1 week"), (30, "1 month"), (90, "3 months"), (365, "1 year"))
-
-
-@cache
-def _asset(name: str) -> str:
-    return files("candlewick.reports").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def _symbols_text(view: AccountView) -> str:
@@ -137,40 +126,9 @@ def _charts(view: AccountView) -> str:
 <noscript><p class="note">The charts need JavaScript; all figures and trades are in the tables below.</p></noscript></section>"""
 
 
-def _colours() -> str:
-    """The schemes' colours as the style sheet's variables; a printed page is light."""
-    light, dark = ("".join(f"--{name}:{value};" for name, value in SCHEMES[scheme].items()) for scheme in ("light", "dark"))
-    switch = f"@media (prefers-color-scheme: dark){{:root:not(.printing){{{dark}}}}}"
-    return f":root{{color-scheme:light dark;{light}}}\n{switch}\n"
-
-
-def _script(text: str) -> tuple[str, str]:
-    """A script element and the policy source that allows this text and no other."""
-    inner = f"\n{text}"
-    digest = b64encode(hashlib.sha256(inner.encode()).digest()).decode()
-    return f"<script>{inner}</script>", f"'sha256-{digest}'"
-
-
-@cache
-def _scripts() -> tuple[str, str]:
-    """Plotly and the page's own script, equal in every report, and the policy sources that allow them."""
-    from plotly.offline import get_plotlyjs
-
-    (plotly, plotly_source), (own, own_source) = _script(get_plotlyjs()), _script(_asset("report.js"))
-    return f"{plotly}\n{own}", f"{plotly_source} {own_source}"
-
-
-def _script_data(view: AccountView, trades: pl.DataFrame) -> str:
-    """The charts' document as JSON that cannot end the script element it stands in."""
-    text = json.dumps(chart_document(view, trades), separators=(",", ":"), ensure_ascii=True)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
 def render_report(view: AccountView, generated_at: datetime) -> str:
     """The report as HTML. ``generated_at`` is the only time in it that does not come from the account's rows."""
     trades = metrics.pair_trades(view.fills)
-    scripts, sources = _scripts()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src {sources}"
     parts = [
         _header(view, generated_at),
         sections.callout(view),
@@ -183,26 +141,9 @@ def render_report(view: AccountView, generated_at: datetime) -> str:
         sections.runs_section(view),
         sections.candles_section(view),
     ]
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{escape(view.account)}: Candlewick report</title>
-<style>
-{_colours()}{_asset("report.css")}</style>
-</head>
-<body>
-<main>
-{chr(10).join(part for part in parts if part)}
-<footer>Amounts in {escape(view.quote)}, times in UTC. Paper trading: no order left this machine.</footer>
-</main>
-<script type="application/json" id="report-data">{_script_data(view, trades)}</script>
-{scripts}
-</body>
-</html>
-"""
+    body = "\n".join(part for part in parts if part)
+    footer = f"Amounts in {escape(view.quote)}, times in UTC. Paper trading: no order left this machine."
+    return render_page(f"{view.account}: Candlewick report", body, footer, chart_document(view, trades), "report.js")
 
 
 def report_name(account: str) -> str:
@@ -215,19 +156,5 @@ def write_report(view: AccountView, directory: Path, generated_at: datetime) -> 
 
     Raises CandlewickError when the folder cannot be written or is full; the report that was there before stays.
     """
-    path = directory / report_name(view.account)
-    temporary = directory / f".{path.name}.{os.getpid()}.tmp"
     text = render_report(view, generated_at)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        what = error.strerror or str(error)
-        raise CandlewickError(
-            f"report {path} cannot be written ({what}): free or unlock the folder and run again; the ledger is unharmed"
-        ) from error
-    return path
+    return write_page(text, directory / report_name(view.account), "the ledger is unharmed")
