@@ -89,6 +89,15 @@ class Market(Protocol):
         Raises MarketUnavailable (RateLimited) when there is no sensible answer, UnknownSymbol, AmbiguousCandles.
         """
 
+    async def funding(self, symbol: str, since_ms: int, until_ms: int) -> pl.DataFrame:
+        """A perpetual's funding with ``since_ms <= funding_at < until_ms`` in FUNDING_SCHEMA (funding.py), normalised.
+
+        Raises MarketUnavailable (RateLimited), UnknownSymbol, UsageError for a symbol without funding, InvalidFunding.
+        """
+
+    def funding_fingerprint(self, symbol: str) -> str | None:
+        """Like ``fingerprint``, of the symbol's funding."""
+
     async def close(self) -> None:
         """Let go of connections."""
 

@@ -61,6 +61,25 @@ class InvalidCandles(CandlewickError):
     """Candles that cannot be trusted (not finite, not positive, high below low, conflicting duplicates)."""
 
 
+class InvalidFunding(CandlewickError):
+    """Funding rates that cannot be trusted (no number, a share of 1 and more, two rates for one payment)."""
+
+
+class FundingMissing(CandlewickError):
+    """Payments of a perpetual's funding that are due and not known. Their absence is not a rate of zero.
+
+    The hole reaches from ``since_ms`` to ``until_ms`` (payments that are known, or the ends of what was asked for);
+    ``payments`` are due inside of it.
+    """
+
+    def __init__(self, message: str, symbol: str, since_ms: int, until_ms: int, payments: int) -> None:
+        super().__init__(message)
+        self.symbol = symbol
+        self.since_ms = since_ms
+        self.until_ms = until_ms
+        self.payments = payments
+
+
 class HistoryChanged(CandlewickError):
     """Candles that an account has already acted on are no longer what they were."""
 

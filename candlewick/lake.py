@@ -74,7 +74,7 @@ class Lake:
         _assert_candles(candles)
         added, unchanged, conflicts = 0, 0, []
         if candles.height:
-            with self._writing(series) as folder:
+            with writing(self.folder(series)) as folder:
                 for name, offered in _outwards(_partitions(candles, series.timeframe), _partition_names(folder)):
                     kept = _read_partitions([folder / name], LAKE_COLUMNS) if (folder / name).exists() else None
                     new, known = (offered, None) if kept is None else _split(kept, offered)
@@ -93,7 +93,7 @@ class Lake:
         Raises LakeError.
         """
         _assert_candles(candles)
-        with self._writing(series) as folder:
+        with writing(self.folder(series)) as folder:
             (folder / _FINGERPRINT).unlink(missing_ok=True)
             wanted = _partitions(candles, series.timeframe)
             for name, offered in wanted:
@@ -102,14 +102,14 @@ class Lake:
                 _write_partition(folder / name, _with_source(offered, source, fetched_at))
             for name in set(_partition_names(folder)) - {name for name, _ in wanted}:
                 (folder / name).unlink()
-            _sync_folder(folder)
+            sync_folder(folder)
 
     def read(self, series: Series, since_ms: int | None = None, until_ms: int | None = None) -> pl.DataFrame:
         """Bars with ``since_ms <= opened_at < until_ms`` in CANDLE_SCHEMA, sorted; no rows where there are none.
 
         Raises LakeError.
         """
-        with self._reading(series) as folder:
+        with reading(self.folder(series)) as folder:
             first = "" if since_ms is None else _partition_name(since_ms, series.timeframe)
             last = "~" if until_ms is None else _partition_name(until_ms, series.timeframe)
             paths = [folder / name for name in _partition_names(folder) if first <= name <= last]
@@ -123,7 +123,7 @@ class Lake:
 
     def span(self, series: Series) -> tuple[int, int] | None:
         """Open times of the first and the last bar in milliseconds UTC, from two files at most; None where there is no bar."""
-        with self._reading(series) as folder:
+        with reading(self.folder(series)) as folder:
             names = _partition_names(folder)
             if not names:
                 return None
@@ -133,19 +133,19 @@ class Lake:
 
     def fingerprint(self, series: Series) -> str | None:
         """What ``set_fingerprint`` said last; None where nothing was said, or ``replace`` did not come to its end."""
-        with self._reading(series) as folder:
+        with reading(self.folder(series)) as folder:
             path = folder / _FINGERPRINT
             return path.read_text(encoding="utf-8") if path.exists() else None
 
     def set_fingerprint(self, series: Series, fingerprint: str) -> None:
         """Remember, beside the series, what its content was made of. Raises LakeError."""
-        with self._writing(series) as folder:
-            _write_file(folder / _FINGERPRINT, fingerprint.encode())
-            _sync_folder(folder)
+        with writing(self.folder(series)) as folder:
+            write_whole(folder / _FINGERPRINT, fingerprint.encode())
+            sync_folder(folder)
 
     def forming(self, series: Series) -> FormingBar | None:
         """The forming bar that ``set_forming`` said last; None where nothing was said."""
-        with self._reading(series) as folder:
+        with reading(self.folder(series)) as folder:
             path = folder / _FORMING
             words = path.read_text(encoding="utf-8").split() if path.exists() else []
         # Not synced to disk when written: after a power failure it may be empty, and then it is asked for again.
@@ -153,64 +153,70 @@ class Lake:
 
     def set_forming(self, series: Series, bar: FormingBar) -> None:
         """Remember the open of the bar that is forming: it does not change, so nobody asks again. Raises LakeError."""
-        with self._writing(series) as folder:
+        with writing(self.folder(series)) as folder:
             partial = folder / f"{_FORMING}{_TEMPORARY}"
             partial.write_text(f"{bar.opened_at_ms} {bar.open!r}", encoding="utf-8")
             partial.replace(folder / _FORMING)
 
     def put_note(self, series: Series, content: str) -> None:
         """Keep a small text beside the series until ``drop_notes``; the same text twice is one note. Raises LakeError."""
-        with self._writing(series) as folder:
+        with writing(self.folder(series)) as folder:
             name = f"{hashlib.sha256(content.encode()).hexdigest()[:32]}{_NOTE}"
-            _write_file(folder / name, content.encode())
-            _sync_folder(folder)
+            write_whole(folder / name, content.encode())
+            sync_folder(folder)
 
     def notes(self, series: Series) -> dict[str, str]:
         """The notes beside the series, by name. Raises LakeError."""
-        with self._reading(series) as folder:
+        with reading(self.folder(series)) as folder:
             names = sorted(name for name in os.listdir(folder) if name.endswith(_NOTE)) if folder.is_dir() else []
             return {name: (folder / name).read_text(encoding="utf-8") for name in names}
 
     def drop_notes(self, series: Series, names: Iterable[str]) -> None:
         """Forget notes; those that are gone already are no error. Raises LakeError."""
-        with self._writing(series) as folder:
+        with writing(self.folder(series)) as folder:
             for name in names:
                 (folder / name).unlink(missing_ok=True)
 
     def folder(self, series: Series) -> Path:
         """Where the series' files are; it need not exist."""
+        return self.symbol_folder(series) / f"timeframe={series.timeframe}"
+
+    def symbol_folder(self, series: Series) -> Path:
+        """Where all of the series' symbol is; it need not exist."""
         exchange, symbol = f"exchange={quote(series.market, safe='')}", f"symbol={_symbol_folder(series.symbol)}"
-        return self.root / "silver" / exchange / symbol / f"timeframe={series.timeframe}"
+        return self.root / "silver" / exchange / symbol
 
-    @contextmanager
-    def _writing(self, series: Series) -> Iterator[Path]:
-        folder = self.folder(series)
-        with naming_what_failed(folder, "written"):
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                _acquire(lock, fcntl.LOCK_EX, folder / _LOCK)
-                for name in os.listdir(folder):
-                    if name.endswith(_TEMPORARY):  # Whoever wrote it is dead: it held the lock that is held now.
-                        (folder / name).unlink()
-                yield folder
-            finally:
-                os.close(lock)
 
-    @contextmanager
-    def _reading(self, series: Series) -> Iterator[Path]:
-        folder = self.folder(series)
-        with naming_what_failed(folder, "read"):
-            try:
-                lock = os.open(folder / _LOCK, os.O_RDONLY)
-            except FileNotFoundError:  # Never written by this lake, so nobody writes now.
-                yield folder
-                return
-            try:
-                _acquire(lock, fcntl.LOCK_SH, folder / _LOCK)
-                yield folder
-            finally:
-                os.close(lock)
+@contextmanager
+def writing(folder: Path) -> Iterator[Path]:
+    """Hold a folder of the lake alone; it is made where it is not there. Raises LakeError."""
+    with naming_what_failed(folder, "written"):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _acquire(lock, fcntl.LOCK_EX, folder / _LOCK)
+            for name in os.listdir(folder):
+                if name.endswith(_TEMPORARY):  # Whoever wrote it is dead: it held the lock that is held now.
+                    (folder / name).unlink()
+            yield folder
+        finally:
+            os.close(lock)
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[Path]:
+    """Hold a folder of the lake with other readers; it need not exist. Raises LakeError."""
+    with naming_what_failed(folder, "read"):
+        try:
+            lock = os.open(folder / _LOCK, os.O_RDONLY)
+        except FileNotFoundError:  # Never written by this lake, so nobody writes now.
+            yield folder
+            return
+        try:
+            _acquire(lock, fcntl.LOCK_SH, folder / _LOCK)
+            yield folder
+        finally:
+            os.close(lock)
 
 
 def _local_path(url: str) -> Path:
@@ -316,11 +322,11 @@ def _read_partitions(paths: list[Path], columns: tuple[str, ...]) -> pl.DataFram
 def _write_partition(path: Path, frame: pl.DataFrame) -> None:
     buffer = io.BytesIO()
     frame.write_parquet(buffer, compression="lz4", statistics=True)
-    _write_file(path, buffer.getbuffer())
-    _sync_folder(path.parent)
+    write_whole(path, buffer.getbuffer())
+    sync_folder(path.parent)
 
 
-def _write_file(path: Path, content: bytes | memoryview) -> None:
+def write_whole(path: Path, content: bytes | memoryview) -> None:
     """All of it or nothing: temporary name, sync, rename. Raises OSError."""
     temporary = path.with_name(path.name + _TEMPORARY)
     try:
@@ -334,7 +340,7 @@ def _write_file(path: Path, content: bytes | memoryview) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error  # A failed write does not say of what.
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make renames survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
