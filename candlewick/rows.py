@@ -45,6 +45,9 @@ ORDER_ROW: Schema = {
     "rule_limit": AMOUNT,
     "rule_value": AMOUNT,
     "reason": TEXT,
+    "filled_quantity": AMOUNT,
+    "fills": pl.Int32(),
+    "expires_at": TIME,
 }
 FILL_ROW: Schema = {
     "fill_id": TEXT,
@@ -84,6 +87,10 @@ POSITION_ROW: Schema = {
     "take_profit_2": AMOUNT,
     "last_price": AMOUNT,
     "opened_at": TIME,
+    "side": TEXT,
+    "margin": AMOUNT,
+    "liquidation_price": AMOUNT,
+    "trailing_stop": AMOUNT,
 }
 EQUITY_ROW: Schema = {
     "account": TEXT,

@@ -79,4 +79,24 @@ _FIRST = (
         state VARCHAR NOT NULL, recorded_at TIMESTAMPTZ NOT NULL)""",
 )
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, "first ledger", _FIRST),)
+# What the engine needs for partial fills, expiring orders, shorts on margin and trailing stops. Rows that were there before
+# come from an engine that filled an order at once and was long only. Null in new rows where the engine does not say.
+_FULL_ENGINE = (
+    f"ALTER TABLE orders ADD COLUMN filled_quantity {AMOUNT}",
+    "ALTER TABLE orders ADD COLUMN fills INTEGER",
+    "ALTER TABLE orders ADD COLUMN expires_at TIMESTAMPTZ",
+    """UPDATE orders SET filled_quantity = CASE WHEN status = 'filled' THEN quantity ELSE 0 END,
+        fills = CASE WHEN status = 'filled' THEN 1 ELSE 0 END""",
+    "ALTER TABLE fills ADD COLUMN position_side VARCHAR",
+    "UPDATE fills SET position_side = 'long'",
+    "ALTER TABLE positions ADD COLUMN side VARCHAR",
+    f"ALTER TABLE positions ADD COLUMN margin {AMOUNT}",
+    f"ALTER TABLE positions ADD COLUMN liquidation_price {AMOUNT}",
+    f"ALTER TABLE positions ADD COLUMN trailing_stop {AMOUNT}",
+    "UPDATE positions SET side = 'long'",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(1, "first ledger", _FIRST),
+    Migration(2, "partial fills, shorts and expiry", _FULL_ENGINE),
+)

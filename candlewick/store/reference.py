@@ -112,6 +112,9 @@ DESCRIPTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "rule_value": "The value that broke it.",
             "reason": "In words.",
             "run_id": "Run that decided it (bookkeeping).",
+            "filled_quantity": "In base currency; what was filled so far.",
+            "fills": "Number of fills so far.",
+            "expires_at": "Market time from which on it no longer fills; null: never.",
         },
     ),
     "fills": (
@@ -135,6 +138,7 @@ DESCRIPTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "reason": "In words.",
             "run_id": _RUN,
             "posted_at": "Real time of the posting, beside its market time (bookkeeping).",
+            "position_side": "`long` or `short`: the position it opens, adds to or closes.",
         },
     ),
     "postings": (
@@ -162,6 +166,10 @@ DESCRIPTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             **_LEVELS,
             "last_price": "Last close seen.",
             "opened_at": "Open time of the bar of the entry's fill.",
+            "side": "`long` or `short`.",
+            "margin": "Quote currency set aside for it; null: none.",
+            "liquidation_price": "Price at which the exchange would close it; null: none.",
+            "trailing_stop": "Price at which the trailing stop stands now; null: none.",
         },
     ),
     "equity": (

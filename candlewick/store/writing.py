@@ -32,7 +32,7 @@ def stage(connection: Connection, table: Table, frame: pl.DataFrame, run_id: str
         raise InvariantViolated(f"rows for {table.name}: {error}") from error
     if frame.select(pl.struct(table.key).is_duplicated().any()).item():
         frame = _without_repeats(table, frame)
-    bookkeeping = {"run_id": pl.lit(run_id, TEXT)} | {
+    bookkeeping = {"run_id": pl.lit(run_id, TEXT), "position_side": pl.lit("long", TEXT)} | {
         name: pl.lit(recorded_at).cast(TIME) for name in ("recorded_at", "posted_at")
     }
     frame = frame.with_columns(bookkeeping[column].alias(column) for column in table.bookkeeping if column not in frame.columns)
