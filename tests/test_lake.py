@@ -257,7 +257,7 @@ def test_a_series_held_by_another_program_is_named_after_the_time_out(tmp_path: 
     lake = Lake(str(tmp_path))
     lake.append(HOURLY, candles(0, 10), "binance", FETCHED)
     monkeypatch.setattr(lake_module, "LOCK_TIMEOUT_S", 0.05)
-    with lake._writing(HOURLY), pytest.raises(LakeError, match=r"\.lock has been held by another process"):
+    with lake_module.writing(lake.folder(HOURLY)), pytest.raises(LakeError, match=r"\.lock has been held by another process"):
         Lake(str(tmp_path)).append(HOURLY, candles(10, 1), "binance", FETCHED)
 
 

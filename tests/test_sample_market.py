@@ -164,7 +164,7 @@ def test_nothing_is_answered_for_a_span_that_has_not_closed_yet():
     assert page.candles.schema == dict(CANDLE_SCHEMA)
 
 
-@pytest.mark.parametrize("symbol", ["BTC/EUR", "btc/usdt", "BTCUSDT", "BTC/USDT:USDT", "/USDT", "WAYTOOLONGNAME/USDT"])
+@pytest.mark.parametrize("symbol", ["BTC/EUR", "btc/usdt", "BTCUSDT", "BTC/USDT:BTC", "/USDT", "WAYTOOLONGNAME/USDT"])
 def test_a_symbol_that_sample_does_not_trade_is_refused_with_those_it_has(symbol: str):
     with pytest.raises(UnknownSymbol, match=r"BTC/USDT, ETH/USDT"):
         fetch(symbol, "1h", NOW_MS - DAY_MS)

@@ -8,6 +8,8 @@ Minute bars are the ground truth and every coarser timeframe is exactly their ag
   normal displacement. A multiplicative cascade of volatility makes quiet ranges and wild days; larger displacements
   at 3 to 45 days make trends that retrace. All symbols share a market path beside their own.
 - Shocks jump between two minutes and fade over days. Outages (of one symbol, or of the whole exchange) leave out bars.
+- A perpetual, `BTC/USDT:USDT`, is its spot symbol times 1 + premium, a slow path of its own within 0.2 %; its wicks,
+  volumes and outages are its own. Its funding follows from the premium (``funding``).
 
 Hashing is splitmix64 on unsigned integers; the path and the exponential use only IEEE additions and multiplications, no
 libm, so neither the platform nor the numpy version changes a bit. A change of any number below is a new SAMPLE_VERSION.
@@ -16,7 +18,7 @@ libm, so neither the platform nor the numpy version changes a bit. A change of a
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 import numpy as np
@@ -24,8 +26,10 @@ import numpy.typing as npt
 import polars as pl
 
 from candlewick.candles import CANDLE_SCHEMA, CandlePage, FormingBar, MarketClock, Series, empty_candles
-from candlewick.errors import UnknownSymbol
+from candlewick.errors import UnknownSymbol, UsageError
+from candlewick.funding import FUNDING_SCHEMA, HOUR_MS
 from candlewick.instruments import Instrument
+from candlewick.market.perpetual_terms import split_symbol
 from candlewick.timeframes import MINUTE_MS, floor_to_bar, timeframe_ms
 
 SAMPLE_VERSION = 1
@@ -51,6 +55,13 @@ _EXCHANGE_OUTAGE = (1 << 15, 2, 60, 840)
 _SHOCK_CELL = 1 << 13
 _SHOCK_ODDS = 5
 _SHOCK_FADE = 1 << 12
+_FUNDING_INTERVAL_H = 8
+_FUNDING_MINUTES = 60 * _FUNDING_INTERVAL_H
+_MOST_PREMIUM = 0.002
+# Premiums and rates are whole numbers of 1e-8; interest is 0.01 % per 8 h and bends towards the premium by 0.05 % at the most.
+_RATE_UNITS = 10**8
+_INTEREST, _BEND = _RATE_UNITS // 10_000, 5 * _RATE_UNITS // 10_000
+_LOG2_E = 1.4426950408889634
 # 2**x on [-0.5, 0.5]: ln(2)**k / k!, written out so that nobody's libm takes part.
 _EXP2 = (
     1.0,
@@ -89,9 +100,11 @@ CATALOGUE: Mapping[str, _Listing] = {
 
 class SampleMarket:
     """The market `sample`. ``now_ms`` is its clock, given by the edge; symbols are ``CATALOGUE`` and any other ``NAME/USDT``
-    (2 to 12 capital letters and digits), whose base price between 0.50 and 500 USDT is hashed from the name.
+    (2 to 12 capital letters and digits), whose base price between 0.50 and 500 USDT is hashed from the name; and the
+    perpetual of each, ``NAME/USDT:USDT``.
 
-    Minimum notional 5 USDT, fees 10 bps.
+    Minimum notional 5 USDT, fees 10 bps; of perpetuals 2 bps (maker) and 5 bps (taker), leverage up to 20, maintenance
+    margin 1 %, funding every 8 hours from 00:00 UTC on.
     """
 
     name = "sample"
@@ -123,30 +136,61 @@ class SampleMarket:
         forming_ms = floor_to_bar(now_ms, timeframe)
         return CandlePage(_bars(symbol, first_ms, forming_ms, length_ms), _forming(symbol, forming_ms, now_ms))
 
+    async def funding(self, symbol: str, since_ms: int, until_ms: int) -> pl.DataFrame:
+        """Payments with ``since_ms <= funding_at < until_ms`` in FUNDING_SCHEMA. Raises UnknownSymbol, UsageError (spot).
+
+        Binance's formula: the premium's mean over the 8 hours, plus the interest of 0.01 % less that mean, but at most
+        0.05 % to either side (https://www.binance.com/en/support/faq/360033525031).
+        """
+        _listing(symbol)
+        if not _is_perpetual(symbol):
+            raise UsageError(f"sample: {symbol} is a spot symbol and has no funding; its perpetual is {symbol}:{QUOTE}")
+        interval_ms = _FUNDING_INTERVAL_H * HOUR_MS
+        due_ms = np.arange(-(-since_ms // interval_ms), -(-until_ms // interval_ms), dtype=np.int64) * interval_ms
+        step = _CHUNK_MINUTES // _FUNDING_MINUTES
+        premiums = [_mean_premium(symbol, due_ms[done : done + step]) for done in range(0, due_ms.size, step)]
+        premium = np.concatenate(premiums) if premiums else np.empty(0, np.int64)
+        rate = (premium + np.clip(_INTEREST - premium, -_BEND, _BEND)) / _RATE_UNITS
+        frame = pl.DataFrame({"funding_at": due_ms * 1000, "rate": rate, "noted_at": due_ms})
+        return frame.cast(dict(FUNDING_SCHEMA))  # type: ignore[arg-type]
+
+    def funding_fingerprint(self, symbol: str) -> str | None:
+        """None: its funding never changes."""
+        return None
+
     async def close(self) -> None:
         """Nothing to let go of."""
 
 
 def _listing(symbol: str) -> _Listing:
-    base, _, quote = symbol.partition("/")
-    if quote != QUOTE or not re.fullmatch(r"[A-Z0-9]{2,12}", base):
+    base, quote, settle = split_symbol(symbol)
+    if quote != QUOTE or settle not in (None, QUOTE) or not re.fullmatch(r"[A-Z0-9]{2,12}", base):
         raise UnknownSymbol(
             f"sample does not trade {symbol!r}: it has {', '.join(f'{name}/{QUOTE}' for name in CATALOGUE)} "
-            f"and any other NAME/{QUOTE} of 2 to 12 capital letters and digits"
+            f"and any other NAME/{QUOTE} of 2 to 12 capital letters and digits; the perpetual of each is NAME/{QUOTE}:{QUOTE}"
         )
     known = CATALOGUE.get(base)
     if known is not None:
         return known
+    symbol = _spot(symbol)
     octaves = _seed(symbol, "listing") % 1000 / 100.0
     price = round(0.5 * float(_exp2(np.array([octaves]))[0]), 4)
     tick_decimals = 2 if price >= 50 else 3 if price >= 5 else 4
     return _Listing(price, tick_decimals, 3 if price >= 50 else 2 if price >= 5 else 1, 0.6 + _seed(symbol, "beta") % 8 / 10.0)
 
 
+def _spot(symbol: str) -> str:
+    return symbol.partition(":")[0]
+
+
+def _is_perpetual(symbol: str) -> bool:
+    return ":" in symbol
+
+
 def _instrument(symbol: str) -> Instrument:
     listing = _listing(symbol)
     step = Decimal(1).scaleb(-listing.step_decimals)
-    return Instrument(
+    spot = Instrument(
         symbol=symbol,
         base=symbol.partition("/")[0],
         quote=QUOTE,
@@ -154,6 +198,17 @@ def _instrument(symbol: str) -> Instrument:
         quantity_step=step,
         min_quantity=step,
         min_notional=Decimal(5),
+    )
+    if not _is_perpetual(symbol):
+        return spot
+    return replace(
+        spot,
+        maker_fee_bps=Decimal(2),
+        taker_fee_bps=Decimal(5),
+        kind="perpetual",
+        max_leverage=Decimal(20),
+        maintenance_margin_share=Decimal("0.01"),
+        funding_interval_h=_FUNDING_INTERVAL_H,
     )
 
 
@@ -218,11 +273,13 @@ class _Minutes:
 def _minutes(symbol: str, first: int, count: int) -> _Minutes:
     listing = _listing(symbol)
     market, market_wildness = _path(_seed("", "market"), first, count)
-    own, own_wildness = _path(_seed(symbol, "own"), first, count)
+    own, own_wildness = _path(_seed(_spot(symbol), "own"), first, count)
     level = listing.beta * market + 0.6 * own
+    if _is_perpetual(symbol):
+        level = level + _LOG2_E * (_premium(symbol, first, count) / _RATE_UNITS)
     wildness = 0.5 * (market_wildness + own_wildness)
     minute = np.arange(first, first + count, dtype=np.int64)
-    shock_open, shock_close = _shocks(symbol, minute)
+    shock_open, shock_close = _shocks(_spot(symbol), minute)
     scale = listing.price * 10.0**listing.tick_decimals
     open_price = scale * _exp2(level[:-1] + shock_open)
     close_price = scale * _exp2(level[1:] + shock_close)
@@ -241,6 +298,21 @@ def _minutes(symbol: str, first: int, count: int) -> _Minutes:
         _outages(_seed("", "outage"), minute, _EXCHANGE_OUTAGE) | _outages(_seed(symbol, "outage"), minute, _SYMBOL_OUTAGE)
     )
     return _Minutes(opened, high, low, closed, volume, traded)
+
+
+def _premium(symbol: str, first: int, count: int) -> Integers:
+    """The perpetual's price over the spot price, less one, in 1e-8: at the minutes first..first+count, shape (count + 1,)."""
+    path, _ = _path(_seed(symbol, "premium"), first, count)
+    bent = 2.0 * path
+    return np.rint(_MOST_PREMIUM * _RATE_UNITS * (bent / (1.0 + np.abs(bent)))).astype(np.int64)
+
+
+def _mean_premium(symbol: str, due_ms: Integers) -> Integers:
+    """The premium's mean over the interval that ends at each payment, in 1e-8 rounded down; neighbours in a row, shape (n,)."""
+    first = int(due_ms[0]) // MINUTE_MS - _FUNDING_MINUTES
+    premium = _premium(symbol, first, due_ms.size * _FUNDING_MINUTES)[:-1]
+    mean: Integers = premium.reshape(due_ms.size, _FUNDING_MINUTES).sum(axis=1) // _FUNDING_MINUTES
+    return mean
 
 
 def _path(seed: int, first: int, count: int) -> tuple[Floats, Floats]:
