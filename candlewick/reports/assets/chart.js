@@ -5,15 +5,14 @@ const DAY = 24 * 3600e3, dark = window.matchMedia("(prefers-color-scheme: dark)"
 const millis = (at) => (typeof at === "number" ? at : Date.parse(at.length > 10 ? at.replace(" ", "T") + "Z" : at));
 // Per y axis, the range that shows all that its fitted traces have between two times.
 const fitted = (traces, from, to) => {
-  const ranges = {};
+  const ends = {};
   for (const trace of traces.filter(({ meta }) => meta === "fit")) {
-    const lows = trace.low ?? trace.y, highs = trace.high ?? trace.y;
-    let low = Infinity, high = -Infinity;
-    trace.x.forEach((at, row) => { if (at >= from && at <= to) { low = Math.min(low, lows[row]); high = Math.max(high, highs[row]); } });
-    const margin = (high - low || Math.abs(high) * 0.01 || 0.01) * 0.08;
-    if (low <= high) ranges[(trace.yaxis ?? "y").replace("y", "yaxis")] = [low - margin, high + margin];
+    const lows = trace.low ?? trace.y, highs = trace.high ?? trace.y, own = (ends[(trace.yaxis ?? "y").replace("y", "yaxis")] ??= [Infinity, -Infinity]);
+    trace.x.forEach((at, row) => { if (at >= from && at <= to && lows[row] !== null) { own[0] = Math.min(own[0], lows[row]); own[1] = Math.max(own[1], highs[row]); } });
   }
-  return ranges;
+  const margin = ([low, high]) => (high - low || Math.abs(high) * 0.01 || 0.01) * 0.08;
+  const known = Object.entries(ends).filter(([, [low, high]]) => low <= high);
+  return Object.fromEntries(known.map(([axis, own]) => [axis, [own[0] - margin(own), own[1] + margin(own)]]));
 };
 
 class Chart {
