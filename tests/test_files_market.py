@@ -328,7 +328,7 @@ def real(folder: str, symbol: str, timeframe: str, exchange: str | None = None, 
     [
         ("ETH/USDT", "4h", "binance", 19052, 8),
         ("BTC-USDT", "1m", "binance", 130708, 0),
-        ("XLM/USDT", "1m", None, 48105, 0),
+        ("XLM/USDT:USDT", "1m", None, 48105, 0),
         ("BTC/USD", "1d", "bitfinex", 1910, 0),
     ],
 )

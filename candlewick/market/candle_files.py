@@ -49,21 +49,21 @@ def read_candle_file(path: Path, symbol: str, plan: ReadingPlan) -> pl.DataFrame
     Raises AmbiguousCandles where the file can be read in two ways, InvalidCandles where it cannot be read as candles,
     MarketUnavailable where it cannot be opened.
     """
-    raw = _open(path, plan)
+    raw = open_table(path, plan)
     found = _recognise(path, raw.columns, symbol, plan)
-    times = _times(path, raw[found["opened_at"]], plan)
-    numbers = [_numbers(path, raw[found[name]]).alias(name) for name in (*PRICE_COLUMNS, "volume")]
+    times = read_times(path, raw[found["opened_at"]], plan)
+    numbers = [read_numbers(path, raw[found[name]]).alias(name) for name in (*PRICE_COLUMNS, "volume")]
     candles = pl.DataFrame([times.alias("opened_at"), *numbers], schema=dict(CANDLE_SCHEMA))
     if "quote_volume" in found:
-        _refuse_swapped_volumes(path, candles, _numbers(path, raw[found["quote_volume"]]), found)
+        _refuse_swapped_volumes(path, candles, read_numbers(path, raw[found["quote_volume"]]), found)
     return candles
 
 
 def price_decimals(path: Path, symbol: str, plan: ReadingPlan) -> int:
     """Decimals of the finest price in the file, 8 at most. Raises like ``read_candle_file``."""
-    raw = _open(path, plan)
+    raw = open_table(path, plan)
     found = _recognise(path, raw.columns, symbol, plan)
-    prices = pl.concat([_numbers(path, raw[found[name]]).alias("price") for name in PRICE_COLUMNS]).drop_nulls()
+    prices = pl.concat([read_numbers(path, raw[found[name]]).alias("price") for name in PRICE_COLUMNS]).drop_nulls()
     for decimals in range(8):
         scaled = prices * 10.0**decimals
         if ((scaled - scaled.round(0)).abs() <= 1e-9 * scaled.abs()).all():
@@ -71,7 +71,8 @@ def price_decimals(path: Path, symbol: str, plan: ReadingPlan) -> int:
     return 8
 
 
-def _open(path: Path, plan: ReadingPlan) -> pl.DataFrame:
+def open_table(path: Path, plan: ReadingPlan) -> pl.DataFrame:
+    """The file's rows as they are. Raises InvalidCandles where it is no table or empty, MarketUnavailable."""
     try:
         if path.name.endswith((".csv", ".csv.gz")):
             frame = pl.read_csv(path, infer_schema=False, skip_rows=plan.skip_rows, glob=False)
@@ -120,7 +121,8 @@ def _recognise(path: Path, columns: list[str], symbol: str, plan: ReadingPlan) -
     return found
 
 
-def _numbers(path: Path, column: pl.Series) -> pl.Series:
+def read_numbers(path: Path, column: pl.Series) -> pl.Series:
+    """A column as float64; empty text is null. Raises InvalidCandles for other text."""
     if column.dtype.is_numeric():
         return column.cast(pl.Float64())
     text = column.cast(pl.String()).str.strip_chars()
@@ -132,7 +134,8 @@ def _numbers(path: Path, column: pl.Series) -> pl.Series:
     return numbers
 
 
-def _times(path: Path, column: pl.Series, plan: ReadingPlan) -> pl.Series:
+def read_times(path: Path, column: pl.Series, plan: ReadingPlan) -> pl.Series:
+    """A column as datetimes in UTC milliseconds. Raises InvalidCandles where that takes a guess."""
     if column.null_count():
         raise InvalidCandles(f"{path.name}: column {column.name!r} has no time in {column.null_count()} rows")
     if column.dtype.is_temporal():

@@ -16,82 +16,51 @@ For other names and columns there is a mapping, `candlewick-files.yaml` in the f
         time_unit: s                        # s, ms, us or ns
         time_format: "%Y-%m-%d %I-%p"       # for times in a text that is not ISO 8601
         skip_rows: 1                        # lines above a CSV's header
+      - file: ../funding/sol.csv
+        content: funding                    # candles, where neither this nor the name says otherwise
+        symbol: SOL/USDT:USDT
+        columns: {opened_at: paid, rate: share}
     instruments:
       BTC/USDT: {price_tick: 0.01, quantity_step: 0.00001, min_quantity: 0.00001, min_notional: 5, taker_fee_bps: 10}
+      SOL/USDT:USDT: {max_leverage: 20, maintenance_margin_share: 0.01, funding_interval_h: 8}
+      GOOG/USD: {kind: margin, max_leverage: 2}
+
+`SOL/USDT:USDT` is the perpetual of SOL/USDT. Files of an exchange that trades perpetuals alone (`binanceusdm_SOLUSDT_5m.parquet`)
+answer it and never SOL/USDT; so do files whose name or mapping says the whole symbol. `kind: spot`, `margin` or `perpetual` under
+`instruments` decides for a symbol written without `:`. Funding rates are in `binanceusdm_SOLUSDT_funding_8h.parquet` or
+freqtrade's `SOL_USDT_USDT-8h-funding_rate.feather` (funding_files.py).
 
 Where several files answer one request, those the mapping lists outrank the others; if several are left, the request is
 refused with their names. Rules the mapping does not give: the tick is the finest decimal of the symbol's prices (1e-8 at
-the finest), the step 1e-8, no minimum, fees 10 bps.
+the finest), the step 1e-8, no minimum, fees 10 bps; of perpetuals leverage up to 20, maintenance margin 1 %, funding every 8 h.
 """
 
 import asyncio
 import hashlib
-import re
-from dataclasses import dataclass
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
 
 import polars as pl
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from candlewick.candles import CandlePage, FormingBar, MarketClock, Series
 from candlewick.errors import AmbiguousCandles, InvalidCandles, SettingsError, UnknownSymbol, UsageError
-from candlewick.instruments import Instrument
-from candlewick.market.candle_files import SUFFIXES, ReadingPlan, TimeUnit, price_decimals, read_candle_file
+from candlewick.funding import normalise_funding, within
+from candlewick.instruments import Instrument, Kind
+from candlewick.market.candle_files import price_decimals, read_candle_file
+from candlewick.market.file_names import CONTRACT_EXCHANGES, PERPETUAL_EXCHANGES, MarketFile, find_files, symbol_key
+from candlewick.market.files_mapping import MAPPING_NAME, FilesMapping, InstrumentEntry, read_mapping
+from candlewick.market.funding_files import read_funding_file
+from candlewick.market.perpetual_terms import (
+    DEFAULT_FUNDING_INTERVAL_H,
+    DEFAULT_MAINTENANCE_SHARE,
+    DEFAULT_MAX_LEVERAGE,
+    refuse_other_contracts,
+    split_symbol,
+)
 from candlewick.timeframes import floor_to_bar, timeframe_ms
 
-MAPPING_NAME = "candlewick-files.yaml"
-
-Column = Literal["opened_at", "open", "high", "low", "close", "volume", "quote_volume"]
-
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FileEntry(_Entry):
-    """One file of the mapping."""
-
-    file: str
-    exchange: str | None = None
-    symbol: str | None = None
-    timeframe: str | None = None
-    columns: dict[Column, str] = {}
-    time_unit: TimeUnit | None = None
-    time_format: str | None = None
-    skip_rows: int = Field(default=0, ge=0)
-
-
-class InstrumentEntry(_Entry):
-    """The rules of one symbol in the mapping; None is the default."""
-
-    price_tick: Decimal | None = Field(default=None, gt=0)
-    quantity_step: Decimal = Field(default=Decimal("1e-8"), gt=0)
-    min_quantity: Decimal = Field(default=Decimal(0), ge=0)
-    min_notional: Decimal = Field(default=Decimal(0), ge=0)
-    maker_fee_bps: Decimal = Decimal(10)
-    taker_fee_bps: Decimal = Decimal(10)
-
-
-class FilesMapping(_Entry):
-    """The mapping file."""
-
-    files: tuple[FileEntry, ...] = ()
-    instruments: dict[str, InstrumentEntry] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class _CandleFile:
-    """One file and what it answers. ``exchange`` is empty where nothing says it; ``mapped``: the mapping lists it."""
-
-    path: Path
-    exchange: str
-    symbol: str
-    timeframe: str
-    plan: ReadingPlan
-    mapped: bool
+__all__ = ["MAPPING_NAME", "FilesMapping", "FilesMarket"]
 
 
 class FilesMarket:
@@ -108,8 +77,8 @@ class FilesMarket:
         if not self._directory.is_dir():
             raise UsageError(f"{self.name}: {directory!r} is not a folder")
         self._exchange = exchange
-        self._mapping = _read_mapping(mapping or self._directory / MAPPING_NAME, required=mapping is not None)
-        self._files = _find_files(self._directory, self._mapping)
+        self._mapping = read_mapping(mapping or self._directory / MAPPING_NAME, required=mapping is not None)
+        self._files = find_files(self._directory, self._mapping)
         self._frames: dict[Path, pl.DataFrame] = {}
 
     @staticmethod
@@ -140,10 +109,11 @@ class FilesMarket:
 
         Raises UnknownSymbol, AmbiguousCandles.
         """
-        file = self._file(symbol, timeframe)
-        stat = file.path.stat()
-        plan = hashlib.sha256(repr(file.plan).encode()).hexdigest()[:8]
-        return f"{file.path.name} {stat.st_size} {stat.st_mtime_ns} {plan}"
+        return _fingerprint(self._file(symbol, timeframe))
+
+    def funding_fingerprint(self, symbol: str) -> str:
+        """The same of the file that has the symbol's funding. Raises UnknownSymbol, UsageError, AmbiguousCandles."""
+        return _fingerprint(self._funding_file(symbol))
 
     async def fetch(self, symbol: str, timeframe: str, since_ms: int, now_ms: int) -> CandlePage:
         """Closed rows in the file's order, and the open of the bar that ``now_ms`` is in.
@@ -151,6 +121,16 @@ class FilesMarket:
         Raises UnknownSymbol, AmbiguousCandles, InvalidCandles where the file is not readable as candles, MarketUnavailable.
         """
         return await asyncio.to_thread(self._page, symbol, timeframe, since_ms, now_ms)
+
+    async def funding(self, symbol: str, since_ms: int, until_ms: int) -> pl.DataFrame:
+        """Payments with ``since_ms <= funding_at < until_ms`` in FUNDING_SCHEMA.
+
+        Raises UnknownSymbol where there is no file of it, UsageError for a symbol without funding, AmbiguousCandles,
+        InvalidFunding, InvalidCandles where the file is not readable, MarketUnavailable.
+        """
+        file = self._funding_file(symbol)
+        raw = await asyncio.to_thread(read_funding_file, file.path, file.plan)
+        return within(normalise_funding(raw, f"{file.path.name}"), since_ms, until_ms)
 
     async def close(self) -> None:
         """Forget what was read."""
@@ -171,26 +151,60 @@ class FilesMarket:
         price = opens[0] if opens.len() else None
         return CandlePage(closed, None if price is None or not price > 0 else FormingBar(opened_ms, price))
 
-    def _file(self, symbol: str, timeframe: str) -> _CandleFile:
-        fits = [file for file in self._answering(symbol) if timeframe_ms(file.timeframe) == timeframe_ms(timeframe)]
-        fits = [file for file in fits if file.mapped] or fits
+    def _file(self, symbol: str, timeframe: str) -> MarketFile:
+        answering = self._answering(symbol)
+        fits = [file for file in answering if timeframe_ms(file.timeframe) == timeframe_ms(timeframe)]
         if not fits:
-            have = sorted({file.timeframe for file in self._answering(symbol)}, key=timeframe_ms)
+            have = sorted({file.timeframe for file in answering}, key=timeframe_ms)
             raise UnknownSymbol(f"{self.name} has {symbol} in {', '.join(have)}, not in {timeframe}")
+        return self._only(fits, f"{symbol} {timeframe}")
+
+    def _funding_file(self, symbol: str) -> MarketFile:
+        """The file with the symbol's funding, of an exchange that its candles are of."""
+        if self._kind(symbol) != "perpetual":
+            raise UsageError(f"{self.name}: {symbol} is no perpetual and has no funding; a perpetual is written {symbol}:QUOTE")
+        exchanges = {file.exchange.lower() for file in self._answering(symbol)}
+        mine = [file for file in self._files_of("funding") if file.mapped or file.exchange.lower() in {*exchanges, ""}]
+        base, quote, _ = split_symbol(symbol)
+        fits = [file for file in mine if symbol_key(file.symbol) in (symbol_key(symbol), symbol_key(base + quote))]
+        if not fits:
+            raise UnknownSymbol(
+                f"{self.name} has no funding of {symbol}, and an unknown rate is not a rate of zero: put it beside the candles "
+                f"as EXCHANGE_{symbol_key(base + quote)}_funding_8h.parquet, or name its file in {MAPPING_NAME}"
+            )
+        return self._only(fits, f"the funding of {symbol}")
+
+    def _only(self, files: list[MarketFile], request: str) -> MarketFile:
+        """What the mapping lists outranks what is recognised by name. Raises AmbiguousCandles."""
+        fits = [file for file in files if file.mapped] or files
         if len(fits) > 1:
             names = ", ".join(file.path.name for file in fits)
             exchanges = sorted({file.exchange for file in fits if file.exchange})
             hint = f"choose with #{' or #'.join(exchanges)}" if len(exchanges) > 1 else f"choose with {MAPPING_NAME}"
-            raise AmbiguousCandles(f"{symbol} {timeframe} is answered by {len(fits)} files of {self.name}: {names}; {hint}")
+            raise AmbiguousCandles(f"{request} is answered by {len(fits)} files of {self.name}: {names}; {hint}")
         return fits[0]
 
-    def _answering(self, symbol: str) -> list[_CandleFile]:
-        """The files of the symbol, in every timeframe. Raises UnknownSymbol."""
-        base, _, quote = symbol.partition("/")
+    def _files_of(self, content: str) -> list[MarketFile]:
+        wanted = None if self._exchange is None else self._exchange.lower()
+        return [file for file in self._files if file.content == content and wanted in (None, file.exchange.lower())]
+
+    def _answering(self, symbol: str) -> list[MarketFile]:
+        """The candle files of the symbol, in every timeframe. Raises UnknownSymbol, UsageError."""
+        base, quote, settle = split_symbol(symbol)
         if not base or not quote:
             raise UnknownSymbol(f"symbol {symbol!r} is not understood: write BASE/QUOTE, such as BTC/USDT")
-        mine = [file for file in self._files if self._exchange is None or file.exchange.lower() == self._exchange.lower()]
-        fits = [file for file in mine if _key(file.symbol) == _key(symbol)]
+        refuse_other_contracts(symbol)
+        mine = self._files_of("candles")
+        whole = [file for file in mine if symbol_key(file.symbol) == symbol_key(symbol)]
+        if settle is not None:
+            pair = [file for file in mine if symbol_key(file.symbol) == symbol_key(base + quote)]
+            fits = [*whole, *(file for file in pair if file.exchange.lower() in PERPETUAL_EXCHANGES)]
+        elif self._declared(symbol).kind is not None:
+            fits = whole
+        else:
+            fits = [file for file in whole if file.exchange.lower() not in PERPETUAL_EXCHANGES | CONTRACT_EXCHANGES]
+            if whole and not fits:
+                self._refuse_undeclared(symbol, whole)
         if not fits:
             there = sorted({f"{file.symbol} ({file.exchange or 'no exchange'})" for file in mine or self._files})
             raise UnknownSymbol(
@@ -198,17 +212,39 @@ class FilesMarket:
             )
         return fits
 
+    def _refuse_undeclared(self, symbol: str, files: list[MarketFile]) -> None:
+        names = ", ".join(file.path.name for file in files)
+        perpetual = all(file.exchange.lower() in PERPETUAL_EXCHANGES for file in files)
+        quote = split_symbol(symbol)[1]
+        choice = f"ask for {symbol}:{quote}, or " if perpetual else ""
+        raise UnknownSymbol(
+            f"{self.name} has {symbol} in {names} alone, and {files[0].exchange} trades contracts: {choice}say what it is in "
+            f"{MAPPING_NAME} (instruments: {{{symbol}: {{kind: perpetual}}}})"
+        )
+
+    def _declared(self, symbol: str) -> InstrumentEntry:
+        entries = {symbol_key(name): entry for name, entry in self._mapping.instruments.items()}
+        return entries.get(symbol_key(symbol), InstrumentEntry())
+
+    def _kind(self, symbol: str) -> Kind:
+        declared, settle = self._declared(symbol).kind, split_symbol(symbol)[2]
+        if settle is not None and declared not in (None, "perpetual"):
+            raise SettingsError(
+                f"mapping: {symbol} is written as a perpetual and declared as {declared}: write it without :{settle}"
+            )
+        return "perpetual" if settle is not None else declared or "spot"
+
     def _instrument(self, symbol: str) -> Instrument:
         files = self._answering(symbol)
-        given = {_key(name): entry for name, entry in self._mapping.instruments.items()}.get(_key(symbol), InstrumentEntry())
+        given, kind = self._declared(symbol), self._kind(symbol)
         tick = given.price_tick
         if tick is None:
             tick = Decimal(1).scaleb(-max(price_decimals(file.path, symbol, file.plan) for file in files))
-        base, _, quote = symbol.partition("/")
-        return Instrument(
+        base, quote, _ = split_symbol(symbol)
+        spot = Instrument(
             symbol=symbol,
             base=base,
-            quote=quote.partition(":")[0],
+            quote=quote,
             price_tick=tick,
             quantity_step=given.quantity_step,
             min_quantity=given.min_quantity,
@@ -216,53 +252,29 @@ class FilesMarket:
             maker_fee_bps=given.maker_fee_bps,
             taker_fee_bps=given.taker_fee_bps,
         )
+        return _with_margin(spot, kind, given)
 
 
-def _key(symbol: str) -> str:
-    return re.sub(r"[/_:\s-]", "", symbol).upper()
-
-
-def _read_mapping(path: Path, required: bool) -> FilesMapping:
-    if not required and not path.exists():
-        return FilesMapping()
-    try:
-        return FilesMapping.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-    except OSError as error:
-        raise SettingsError(f"mapping {path} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise SettingsError(f"mapping {path} is not YAML: {str(error).splitlines()[0]}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(f"mapping {path}: {where}: {first['msg']} (it is {first['input']!r})") from error
-
-
-def _find_files(directory: Path, mapping: FilesMapping) -> tuple[_CandleFile, ...]:
-    """The mapping's files, then those whose name says what they are. Other files are not candles and left alone."""
-    listed = [_mapped_file(directory, entry) for entry in mapping.files]
-    paths = {file.path for file in listed}
-    others = [path for path in sorted(directory.iterdir()) if path not in paths and path.name.endswith(SUFFIXES)]
-    named = [(path, _parts_of(path)) for path in others]
-    return (*listed, *(_CandleFile(path, *parts, plan=ReadingPlan(), mapped=False) for path, parts in named if parts is not None))
-
-
-def _parts_of(path: Path) -> tuple[str, str, str] | None:
-    """Exchange, symbol and timeframe out of a file's name; None where it does not say."""
-    words = path.name.removesuffix(next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), "")).split("_")
-    places = [place for place in range(2, len(words)) if re.fullmatch(r"[1-9]\d*[mhdw]", words[place])]
-    return (words[0], "_".join(words[1 : places[0]]), words[places[0]]) if places else None
-
-
-def _mapped_file(directory: Path, entry: FileEntry) -> _CandleFile:
-    path = directory / entry.file
-    if not path.is_file() or not path.name.endswith(SUFFIXES):
-        raise SettingsError(f"mapping: {entry.file!r} is not a file of {directory} that ends in one of {', '.join(SUFFIXES)}")
-    exchange, symbol, timeframe = _parts_of(path) or ("", "", "")
-    symbol, timeframe = entry.symbol or symbol, entry.timeframe or timeframe
-    if not symbol or not timeframe:
-        raise SettingsError(f"mapping: the name {entry.file!r} does not say symbol and timeframe: set `symbol` and `timeframe`")
-    timeframe_ms(timeframe)
-    plan = ReadingPlan(
-        {str(name): column for name, column in entry.columns.items()}, entry.time_unit, entry.time_format, entry.skip_rows
+def _with_margin(spot: Instrument, kind: Kind, given: InstrumentEntry) -> Instrument:
+    """The instrument as it may be held on margin; a spot symbol stays as it is. Raises SettingsError for one with leverage."""
+    if kind == "spot":
+        if (given.max_leverage or 1) > 1:
+            raise SettingsError(
+                f"mapping: {spot.symbol} is spot and has max_leverage {given.max_leverage}: set kind to margin or perpetual"
+            )
+        return spot
+    leverage = DEFAULT_MAX_LEVERAGE if kind == "perpetual" else Decimal(1)
+    share = given.maintenance_margin_share
+    return replace(
+        spot,
+        kind=kind,
+        max_leverage=leverage if given.max_leverage is None else given.max_leverage,
+        maintenance_margin_share=DEFAULT_MAINTENANCE_SHARE if share is None else share,
+        funding_interval_h=given.funding_interval_h or DEFAULT_FUNDING_INTERVAL_H,
     )
-    return _CandleFile(path, entry.exchange or exchange, symbol, timeframe, plan, mapped=True)
+
+
+def _fingerprint(file: MarketFile) -> str:
+    stat = file.path.stat()
+    plan = hashlib.sha256(repr(file.plan).encode()).hexdigest()[:8]
+    return f"{file.path.name} {stat.st_size} {stat.st_mtime_ns} {plan}"
