@@ -1,4 +1,4 @@
-"""Indicators: compiled folds over one market's columns, oldest first.
+"""Indicators: compiled folds over one market's columns, oldest first. Trend and bands have modules of their own beside this one.
 
 Every input is a float64 array of finite values, shape (bars,); every output has the same length. Bar t of an output depends on
 bars 0..t only, so an indicator of a prefix is the prefix of the indicator, bit for bit. Until there is enough history an
@@ -15,9 +15,10 @@ from candlewick.compiled import njit
 
 FloatArray = np.ndarray[tuple[int], np.dtype[np.float64]]
 IntArray = np.ndarray[tuple[int], np.dtype[np.int64]]
+SideArray = np.ndarray[tuple[int], np.dtype[np.int8]]
 
 # Prices of up to this many grid units are put on the grid without error (a float64 has 15.95 digits), and the sum of 9,000 fits.
-_MAX_GRID_UNITS = 1e15
+LARGEST_GRID_UNITS = 1e15
 _FIRST_PRICE_DIGITS = 11
 
 
@@ -61,12 +62,12 @@ def sma_cross_sign(values: FloatArray, fast: int, slow: int) -> IntArray:
     signs = np.zeros(values.size, dtype=np.int64)
     if values.size == 0:
         return signs
-    scale = 10.0 ** (_FIRST_PRICE_DIGITS - math.floor(math.log10(values[0])))
+    scale = grid_scale(values[0])
     units = np.zeros(values.size, dtype=np.int64)
     fast_mean, slow_mean = sma(values, fast), sma(values, slow)
     exact, fast_sum, slow_sum = True, 0, 0
     for bar in range(values.size):
-        exact = exact and values[bar] * scale <= _MAX_GRID_UNITS
+        exact = exact and values[bar] * scale <= LARGEST_GRID_UNITS
         if exact:
             units[bar] = np.int64(np.rint(values[bar] * scale))
         fast_sum += units[bar] - (units[bar - fast] if bar >= fast else 0)
@@ -78,6 +79,12 @@ def sma_cross_sign(values: FloatArray, fast: int, slow: int) -> IntArray:
         else:
             signs[bar] = int(fast_mean[bar] > slow_mean[bar]) - int(fast_mean[bar] < slow_mean[bar])
     return signs
+
+
+@njit
+def grid_scale(first_price: float) -> float:
+    """Units per 1 of quote currency of the decimal grid on which the first price has 12 digits."""
+    return 10.0 ** (_FIRST_PRICE_DIGITS - math.floor(math.log10(first_price)))
 
 
 @njit
@@ -103,6 +110,30 @@ def ema(values: FloatArray, period: int) -> FloatArray:
     for bar in range(period, values.size):
         average += weight * (values[bar] - average)
         averages[bar] = average
+    return averages
+
+
+@njit
+def wma(values: FloatArray, period: int) -> FloatArray:
+    """Linearly weighted moving average: weight ``period`` for this bar, one less for each bar before, over the weights' sum.
+
+    NaN for the first ``period - 1`` bars. Both running sums are taken anew every ``period`` bars, so they do not drift.
+    """
+    if period < 1:
+        raise ValueError("the period of an average must be at least 1 bar")
+    averages = np.full(values.size, np.nan)
+    weights = period * (period + 1) / 2.0
+    total, weighted = 0.0, 0.0
+    for bar in range(period - 1, values.size):
+        if (bar + 1) % period == 0:
+            total, weighted = 0.0, 0.0
+            for age in range(period):
+                total += values[bar - age]
+                weighted += (period - age) * values[bar - age]
+        else:
+            weighted += period * values[bar] - total
+            total += values[bar] - values[bar - period]
+        averages[bar] = weighted / weights
     return averages
 
 

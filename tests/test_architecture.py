@@ -25,7 +25,15 @@ WALLS = {
     "deployments": ("tasks", "flows", "tests", "ccxt", "duckdb"),
 }
 # The pure middle: no store, no settings, no clock, no environment, no network, no files of its own.
-PURE = ("candlewick.engine", "candlewick.strategies", "candlewick.metrics", "candlewick.indicators")
+PURE = (
+    "candlewick.engine",
+    "candlewick.strategies",
+    "candlewick.metrics",
+    "candlewick.indicators",
+    "candlewick.indicators_trend",
+    "candlewick.indicators_bands",
+    "candlewick.crossing",
+)
 IMPURE = ("candlewick.store", "candlewick.settings", "candlewick.lake", "candlewick.market", "candlewick.cli", "duckdb")
 CLOCK_AND_ENVIRONMENT = ("os", "time", "socket", "subprocess", "random", "secrets")
 CLOCK_READERS = {"now", "utcnow", "today", "environ", "getenv"}

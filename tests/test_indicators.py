@@ -39,6 +39,7 @@ def test_indicators_agree_with_ta_lib_on_real_candles(market: str, period: int) 
     high, low, close = columns(market)
     assert_agrees(indicators.sma(close, period), talib.SMA(close, period))
     assert_agrees(indicators.ema(close, period), talib.EMA(close, period))
+    assert_agrees(indicators.wma(close, period), talib.WMA(close, period))
     assert_agrees(indicators.rsi(close, period), talib.RSI(close, period))
     assert_agrees(indicators.atr(high, low, close, period), talib.ATR(high, low, close, period))
     assert_agrees(indicators.highest(high, period)[0], talib.MAX(high, period))
@@ -65,7 +66,7 @@ def test_a_swing_is_known_only_when_the_bars_after_it_have_closed() -> None:
     assert indicators.swing_lows(-highs, 2).tolist() == [-1, -1, -1, -1, 2, 2, 2, 5, 5]
 
 
-@pytest.mark.parametrize("call", ["sma", "ema", "rsi", "highest", "lowest", "swing_highs", "swing_lows"])
+@pytest.mark.parametrize("call", ["sma", "ema", "wma", "rsi", "highest", "lowest", "swing_highs", "swing_lows"])
 def test_a_period_of_no_bars_is_refused(call: str) -> None:
     with pytest.raises(ValueError, match="at least 1 bar"):
         getattr(indicators, call)(np.ones(3), 0)
@@ -77,6 +78,7 @@ def test_too_little_history_gives_no_values(bars: int) -> None:
     for answer in (
         indicators.sma(values, 4),
         indicators.ema(values, 4),
+        indicators.wma(values, 4),
         indicators.rsi(values, 4),
         indicators.highest(values, 4)[0],
     ):
@@ -114,6 +116,7 @@ def every_indicator(high: np.ndarray, low: np.ndarray, close: np.ndarray, period
     return {
         "sma": indicators.sma(close, period),
         "ema": indicators.ema(close, period),
+        "wma": indicators.wma(close, period),
         "rsi": indicators.rsi(close, period),
         "atr": indicators.atr(high, low, close, period),
         "sma_cross_sign": indicators.sma_cross_sign(close, period, 2 * period),
