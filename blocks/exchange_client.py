@@ -13,9 +13,10 @@ from candlewick.market.retry import parse_ban_s, parse_retry_after_s
 
 _RATE_LIMIT_STATUSES = (418, 429)
 _TEXT_LIMIT = 160
-# Candles of the spot market need neither the futures' markets nor the list of coins, which Binance wants a signed request for.
+# Spot candles need no futures' markets, and nothing here the list of coins, which Binance wants a signed request for.
 _OPTIONS: Mapping[str, Mapping[str, object]] = {
     "binance": {"fetchMarkets": {"types": ["spot"]}, "fetchCurrencies": False},
+    "binanceusdm": {"fetchCurrencies": False},
     "binanceus": {"fetchMarkets": {"types": ["spot"]}, "fetchCurrencies": False},
 }
 _WIRE_LOG = logging.getLogger("candlewick.exchange.wire")

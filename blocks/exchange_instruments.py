@@ -1,11 +1,13 @@
 """From ccxt's market structures to instruments: exact decimals, whatever precision mode the exchange uses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from candlewick.errors import UsageError
+from candlewick.errors import MarketUnavailable, UsageError
 from candlewick.instruments import Instrument
+from candlewick.market.perpetual_terms import DEFAULT_FUNDING_INTERVAL_H, DEFAULT_MAINTENANCE_SHARE, DEFAULT_MAX_LEVERAGE
 
 # ccxt.base.decimal_to_precision: how the numbers under "precision" are meant.
 DECIMAL_PLACES, SIGNIFICANT_DIGITS, TICK_SIZE = 2, 3, 4
@@ -14,19 +16,23 @@ _DEFAULT_QUOTE_DECIMALS = 8
 _DEFAULT_FEE_BPS = Decimal(10)
 
 
-def instrument_of(market: Mapping[str, Any], currencies: Mapping[str, Any], precision_mode: int) -> Instrument:
+def instrument_of(
+    market: Mapping[str, Any], currencies: Mapping[str, Any], precision_mode: int, tiers: Sequence[Mapping[str, Any]] = ()
+) -> Instrument:
     """Trading rules from one ccxt market structure. A limit the exchange does not name is 0, a fee 10 bps.
 
-    Raises UsageError for a market whose price tick or quantity step is not fixed, and for contracts of other than one unit.
+    A linear swap is a perpetual. Its leverage and maintenance margin are those of the first of ccxt's leverage ``tiers``, that of
+    small positions; without tiers the defaults of perpetual_terms.py, and no more leverage than the market's limit.
+    Raises UsageError for a market whose price tick or quantity step is not fixed, for inverse, quanto and dated contracts,
+    and for contracts of other than one unit.
     """
     symbol = market["symbol"]
-    if market.get("inverse") or market.get("contractSize") not in (None, 1, 1.0):
-        raise UsageError(f"{symbol} is a contract of other than one unit of its base currency: candlewick trades spot symbols")
+    _refuse_contract(market)
     precision, limits = market["precision"], market.get("limits") or {}
     if precision_mode == SIGNIFICANT_DIGITS:
         raise UsageError(f"{symbol}: this exchange quotes in significant digits and has no fixed price tick")
     quote = market["quote"]
-    return Instrument(
+    spot = Instrument(
         symbol=symbol,
         base=market["base"],
         quote=quote,
@@ -37,6 +43,46 @@ def instrument_of(market: Mapping[str, Any], currencies: Mapping[str, Any], prec
         maker_fee_bps=_fee_bps(market.get("maker")),
         taker_fee_bps=_fee_bps(market.get("taker")),
         quote_decimals=_decimals(precision.get("quote") or (currencies.get(quote) or {}).get("precision"), precision_mode),
+    )
+    return _perpetual(spot, limits, tiers) if market.get("swap") else spot
+
+
+def _refuse_contract(market: Mapping[str, Any]) -> None:
+    symbol = market["symbol"]
+    if market.get("future") or market.get("option"):
+        raise UsageError(f"{symbol} is a dated contract: candlewick trades spot symbols and linear perpetuals")
+    if market.get("inverse") or (market.get("swap") and not market.get("linear")):
+        raise UsageError(
+            f"{symbol} is an inverse or quanto contract, settled in {market.get('settle')} and quoted in {market.get('quote')}: "
+            f"candlewick trades spot symbols and linear perpetuals, which are settled in their quote currency"
+        )
+    if market.get("contractSize") not in (None, 1, 1.0):
+        raise UsageError(
+            f"{symbol} is a contract of {exact(market['contractSize'])} {market['base']}: candlewick trades spot symbols, "
+            f"and perpetuals whose contract is one unit of the base currency"
+        )
+
+
+def _perpetual(spot: Instrument, limits: Mapping[str, Any], tiers: Sequence[Mapping[str, Any]]) -> Instrument:
+    limit = (limits.get("leverage") or {}).get("max")
+    leverage, share = (
+        DEFAULT_MAX_LEVERAGE if limit is None else min(DEFAULT_MAX_LEVERAGE, exact(limit)),
+        DEFAULT_MAINTENANCE_SHARE,
+    )
+    if tiers:
+        first = min(tiers, key=lambda tier: tier.get("minNotional") or 0)
+        most, least = first.get("maxLeverage"), first.get("maintenanceMarginRate")
+        if most is None or least is None:
+            raise MarketUnavailable(f"{spot.symbol}: the exchange's leverage tiers lack a number: {dict(first)}")
+        leverage, share = exact(most), exact(least)
+    if leverage < 1 or not 0 <= share < 1:
+        raise MarketUnavailable(f"{spot.symbol}: the exchange allows leverage {leverage} with a maintenance margin of {share}")
+    return replace(
+        spot,
+        kind="perpetual",
+        max_leverage=leverage,
+        maintenance_margin_share=share,
+        funding_interval_h=DEFAULT_FUNDING_INTERVAL_H,
     )
 
 

@@ -6,11 +6,15 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+import polars as pl
+
 from blocks.exchange_client import raise_named
 from blocks.exchange_instruments import instrument_of
 from candlewick.candles import CandlePage, MarketClock, Series
 from candlewick.errors import CandlewickError, MarketUnavailable, UnknownSymbol, UsageError
+from candlewick.funding import normalise_funding, within
 from candlewick.instruments import Instrument
+from candlewick.market.funding_paging import FundingWalk, parse_funding_rows
 from candlewick.market.paging import PageWalk, parse_rows
 from candlewick.timeframes import timeframe_ms
 
@@ -18,6 +22,9 @@ Answer = TypeVar("Answer")
 
 # Where ccxt does not know an exchange's page size: small enough for all.
 _UNKNOWN_PAGE_LIMIT = 100
+# ccxt does not say how many payments an exchange tells at once; these do not refuse a hundred.
+_FUNDING_PAGE_LIMITS = {"binanceusdm": 1000}
+_UNKNOWN_FUNDING_PAGE_LIMIT = 100
 # The skew is known to half a round trip; the first one also opens the connection and is often slow.
 _SLOW_ROUND_TRIP_MS = 500
 
@@ -59,12 +66,15 @@ class ExchangeMarket:
         return clock
 
     async def instruments(self, symbols: tuple[str, ...]) -> dict[str, Instrument]:
-        """Trading rules by symbol, from the exchange's list of markets. Raises UnknownSymbol, UsageError, MarketUnavailable."""
+        """Trading rules by symbol, from the exchange's list of markets; of perpetuals with the leverage tiers, which most
+        exchanges tell to those with an API key. Raises UnknownSymbol, UsageError, MarketUnavailable."""
         await self._load_markets()
         client = self._client
         for symbol in symbols:
             self._check_symbol(symbol)
-        return {s: instrument_of(client.markets[s], client.currencies or {}, client.precisionMode) for s in symbols}
+        tiers = await self._leverage_tiers([symbol for symbol in symbols if client.markets[symbol].get("swap")])
+        currencies, mode = client.currencies or {}, client.precisionMode
+        return {s: instrument_of(client.markets[s], currencies, mode, tiers.get(s) or ()) for s in symbols}
 
     def series(self, symbol: str, timeframe: str) -> Series:
         """The lake's key; a sandbox's candles are kept apart from the real ones (``binance-sandbox``)."""
@@ -89,6 +99,28 @@ class ExchangeMarket:
             await self._take_page(walk, subject, symbol)
         return walk.page()
 
+    async def funding(self, symbol: str, since_ms: int, until_ms: int) -> pl.DataFrame:
+        """A linear perpetual's payments with ``since_ms <= funding_at < until_ms`` in FUNDING_SCHEMA.
+
+        Raises UnknownSymbol, UsageError (no linear perpetual, no history offered), InvalidFunding, MarketUnavailable and
+        RateLimited.
+        """
+        await self._load_markets()
+        self._check_symbol(symbol)
+        market = self._client.markets[symbol]
+        if not (market.get("swap") and market.get("linear")):
+            raise UsageError(f"{self.name}: {symbol} is no linear perpetual and has no funding")
+        if self._client.has.get("fetchFundingRateHistory") is not True:
+            raise UsageError(f"{self.name} offers no funding history")
+        walk, subject = FundingWalk(since_ms, until_ms), f"{self.name} {symbol} funding"
+        while not walk.done:
+            await self._take_funding(walk, subject, symbol)
+        return within(normalise_funding(walk.funding(), f"{self.name} {symbol}"), since_ms, until_ms)
+
+    def funding_fingerprint(self, symbol: str) -> str | None:
+        """None: an exchange's payments are fetched once and kept."""
+        return None
+
     async def close(self) -> None:
         """Close the connections. A closed market may be used again; it reconnects."""
         await self._client.close()
@@ -99,6 +131,25 @@ class ExchangeMarket:
             walk.take(parse_rows(raw))
         except CandlewickError as error:
             raise_named(error, subject, self._timeout_s)
+
+    async def _take_funding(self, walk: FundingWalk, subject: str, symbol: str) -> None:
+        limit = _FUNDING_PAGE_LIMITS.get(self.name, _UNKNOWN_FUNDING_PAGE_LIMIT)
+        raw = await self._ask(subject, lambda: self._client.fetch_funding_rate_history(symbol, walk.cursor_ms, limit))
+        try:
+            walk.take(parse_funding_rows(raw))
+        except CandlewickError as error:
+            raise_named(error, subject, self._timeout_s)
+
+    async def _leverage_tiers(self, symbols: list[str]) -> dict[str, list[dict[str, Any]]]:
+        """By symbol, lowest tier first; none where the exchange tells them only with credentials and there are none."""
+        client, subject = self._client, f"{self.name} leverage tiers"
+        if not symbols or not client.check_required_credentials(False):
+            return {}
+        if client.has.get("fetchLeverageTiers") is True:
+            return dict(await self._ask(subject, lambda: client.fetch_leverage_tiers(symbols)))
+        if client.has.get("fetchMarketLeverageTiers") is True:
+            return {s: await self._ask(subject, lambda s=s: client.fetch_market_leverage_tiers(s)) for s in symbols}  # type: ignore[misc]
+        return {}
 
     async def _measure_clock(self) -> tuple[MarketClock, int]:
         sent_ms = time.time() * 1000
@@ -143,6 +194,9 @@ class ExchangeMarket:
         markets: dict[str, Any] = self._client.markets
         if symbol in markets:
             return
+        if ":" in symbol and not any(":" in known for known in markets):
+            elsewhere = "; ccxt's binanceusdm trades Binance's linear perpetuals" if self.name == "binance" else ""
+            raise UnknownSymbol(f"{self.name} does not trade {symbol!r}: it is asked for spot symbols alone{elsewhere}")
         near = difflib.get_close_matches(symbol.upper(), list(markets), n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}?" if near else f"it trades {len(markets)} symbols, written like BTC/USDT"
         raise UnknownSymbol(f"{self.name} does not trade {symbol!r}: {hint}")

@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeVar
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
-from candlewick.errors import InvalidCandles, MarketUnavailable, RateLimited
+from candlewick.errors import InvalidCandles, InvalidFunding, MarketUnavailable, RateLimited
 from candlewick.market.retry import retry_delay_s
 from tasks.market import MarketAccess
 
@@ -30,7 +30,7 @@ def _may_pass(access: MarketAccess) -> Condition:
     async def may_pass(copy: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
         error = await state.aresult(raise_on_failure=False)
         pause_s = error.retry_after_s if isinstance(error, RateLimited) else None
-        if not isinstance(error, MarketUnavailable | InvalidCandles) or (pause_s or 0) > LONGEST_PAUSE_S:
+        if not isinstance(error, MarketUnavailable | InvalidCandles | InvalidFunding) or (pause_s or 0) > LONGEST_PAUSE_S:
             return False
         delay_s = retry_delay_s(max(run.run_count, 1), pause_s, access.retry_base_s, access.retry_max_s, random.random())
         copy.retry_delay_seconds = [delay_s]

@@ -396,7 +396,14 @@ def test_a_tick_above_one_stays_whole_in_both_modes():
         (krakens_bitcoin(), SIGNIFICANT_DIGITS, "significant digits"),
         (krakens_bitcoin(precision={"price": None, "amount": 1}), TICK_SIZE, "publishes no price tick"),
         (krakens_bitcoin(precision={"price": 1, "amount": 0}), TICK_SIZE, "quantity step is 0, it must be positive"),
-        (krakens_bitcoin(contractSize=100.0), TICK_SIZE, "trades spot symbols"),
+        (krakens_bitcoin(contractSize=100.0), TICK_SIZE, "contract of 100 BTC: candlewick trades spot symbols"),
+        (
+            krakens_bitcoin(swap=True, linear=False, inverse=True, settle="BTC"),
+            TICK_SIZE,
+            "inverse or quanto contract, settled in BTC",
+        ),
+        (krakens_bitcoin(swap=True, linear=False, inverse=False, settle="ETH"), TICK_SIZE, "settled in ETH and quoted in USD"),
+        (krakens_bitcoin(future=True, linear=True), TICK_SIZE, "dated contract"),
     ],
 )
 def test_rules_that_cannot_be_kept_are_refused(market, mode, expected):

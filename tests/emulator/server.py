@@ -1,4 +1,5 @@
-"""An exchange on loopback that speaks Binance spot's public REST, from a thread of the test or as a process of its own.
+"""An exchange on loopback that speaks Binance's public REST, from a thread of the test or as a process of its own: spot here,
+USD-M futures in futures.py.
 
 Python: ``with Emulator(CandleBook.from_folder(folder)) as exchange: exchange.misbehave(Fault("http", status=429))``.
 HTTP: GET /_control (state), GET /_control/requests, POST /_control with any of ``now_ms`` (null: real time), ``clock_offset_ms``,
@@ -21,6 +22,7 @@ from aiohttp import web
 from tests.emulator.candle_book import CandleBook
 from tests.emulator.exchange_info import complete_exchange_info, load_exchange_info
 from tests.emulator.faults import BODY_403_HTML, CANDLE_KINDS, Fault, http_answer, spoil, target_row
+from tests.emulator.futures import FuturesDesk, FuturesRoutes
 from tests.emulator.klines import INTERVAL_MS, klines_at
 
 _LOG_LIMIT = 200_000
@@ -46,6 +48,7 @@ class Emulator:
 
     def __init__(self, book: CandleBook, exchange_info: Path | None = None, port: int = 0) -> None:
         self.book = book
+        self.futures = FuturesDesk()
         self.now_ms: int | None = None
         self.clock_offset_ms = 0
         self.show_forming = True
@@ -147,6 +150,7 @@ class Emulator:
         app.router.add_get("/api/v3/time", self._time)
         app.router.add_get("/api/v3/exchangeInfo", self._exchange_info_answer)
         app.router.add_get("/api/v3/klines", self._klines)
+        FuturesRoutes(self.futures, self._answer, self._error, self.clock_ms).add_to(app)
         app.router.add_get("/_control", self._state)
         app.router.add_get("/_control/requests", self._logged)
         app.router.add_post("/_control", self._control)
