@@ -182,3 +182,105 @@ def backtest_view(bars: int = 6_000, symbols: int = 3, trades: int = 120, timefr
         bands=bands,
         monte_carlo=MonteCarlo(draws=1_000, seed=7, quantiles=quantiles, text="Trades are drawn without replacement."),
     )
+
+
+def sweep_view(grid: Mapping[str, list[object]] | None = None, objective: str = "sharpe", bars: int = 2_000) -> SweepView:
+    """A sweep over a grid with a plateau; every seventh set has no objective."""
+    values = grid or {"fast": list(range(5, 55, 5)), "slow": list(range(20, 200, 10))}
+    frame = pl.DataFrame({"one": [0]})
+    for name, own in values.items():
+        frame = frame.join(pl.DataFrame({name: own}), how="cross")
+    frame = frame.drop("one")
+    random, size = np.random.default_rng(3), frame.height
+    codes = [frame[name].rank("dense").cast(pl.Float64).to_numpy() / max(1, frame[name].n_unique()) for name in values]
+    hill = 1.4 * np.exp(-sum((code - 0.4) ** 2 for code in codes) * 4) + random.normal(0, 0.2, size) - 0.3
+    scores = [None if row % 7 == 6 else float(value) for row, value in enumerate(hill)]
+    columns = {
+        objective: scores,
+        "total_return": hill / 4,
+        "max_drawdown": 0.3 - hill / 10,
+        "trades": [float(40 + row % 30) for row in range(size)],
+    }
+    return SweepView(
+        **facts("sweep", ("S00/USDT", "S01/USDT"), bars, "1h") | {"parameters": {"confirm": True}},  # type: ignore[arg-type]
+        grid=tuple(values),
+        results=frame.with_columns(pl.Series(name, own) for name, own in columns.items()),
+        objective=objective,
+        top=20,
+        skipped={"slow must be above fast": 12},
+        deflated_sharpe=Measure(Decimal("0.8731")),
+        sharpe_threshold=Measure(Decimal("0.91")),
+        overfit_probability=Measure(None, "fewer than 16 blocks of 30 days"),
+        texts=("Deflated Sharpe ratio: Bailey and López de Prado (2014).",),
+    )
+
+
+def walk_forward_view(windows: int = 12, bars: int = 6_000) -> WalkForwardView:
+    """Train windows of 60 days, test windows of 20; what training promised is more than what testing gave."""
+    random = np.random.default_rng(9)
+    starts = [START + timedelta(days=20 * number) for number in range(windows)]
+    inside = random.normal(1.6, 0.4, windows)
+    outside = 0.5 * inside + random.normal(0, 0.6, windows)
+    frame = pl.DataFrame(
+        {
+            "train_since_at": starts,
+            "train_until_at": [at + timedelta(days=60) for at in starts],
+            "test_since_at": [at + timedelta(days=60) for at in starts],
+            "test_until_at": [at + timedelta(days=80) for at in starts],
+            "fast": [int(value) for value in random.integers(5, 20, windows)],
+            "slow": [int(value) for value in random.integers(40, 120, windows)],
+            "kind": [("ema", "sma")[number % 2] for number in range(windows)],
+            "in_sample_objective": inside,
+            "out_of_sample_objective": [None if number == 4 else float(value) for number, value in enumerate(outside)],
+            "in_sample_return": inside / 20,
+            "out_of_sample_return": outside / 20,
+        },
+        schema_overrides={
+            name: pl.Datetime("us", "UTC") for name in ("train_since_at", "train_until_at", "test_since_at", "test_until_at")
+        },
+    )
+    candles = walked(bars, "1h", 1)
+    equity = walked_equity(candles)
+    stability = {
+        "parameter": ["fast", "slow", "kind"],
+        "different_values": [7, 9, 2],
+        "most_common": ["12", "80", "ema"],
+        "share": [0.3, 0.2, 0.5],
+    }
+    return WalkForwardView(
+        **facts("walk_forward", ("S00/USDT",), bars, "1h"),  # type: ignore[arg-type]
+        grid=("fast", "slow", "kind"),
+        objective="sharpe",
+        windows=frame,
+        equity=equity,
+        figures=figures_of(equity, pl.DataFrame({"a": [1]})),
+        stability=pl.DataFrame(stability),
+        efficiency=Measure(Decimal("0.4312")),
+        texts=("Efficiency: return a year out of sample over in sample (Pardo 2008).",),
+    )
+
+
+def comparison_view(runs: int = 3, bars: int = 3_000) -> ComparisonView:
+    """Runs that differ in a parameter and a rule."""
+    made, equities, figures = [], [], {}
+    for number in range(runs):
+        own = facts("backtest", ("S00/USDT",), bars, "1h") | {
+            "run_id": f"run-{number}",
+            "parameters": {"fast": 10 + number, "slow": 50},
+        }
+        own["rules"] = {"fee_bps": str(10 - number), "slippage_bps": "2"}
+        run = RunFacts(**own)  # type: ignore[arg-type]
+        made.append(run)
+        equity = walked_equity(walked(bars, "1h", 1), seed=20 + number)
+        equities.append(
+            equity.select(pl.lit(run.run_id).alias("run_id"), "at", (pl.col("equity").cast(pl.Float64) / 10_000).alias("growth"))
+        )
+        figures[run.run_id] = figures_of(equity, pl.DataFrame({"a": [1]} if number else {"a": []}))
+    return ComparisonView(
+        title="Three speeds of sma_cross",
+        runs=tuple(made),
+        equity=pl.concat(equities),
+        figures=figures,
+        notices=("the runs' candles end at the same bar",),
+        command="python -m flows.backtesting compare run-0 run-1 run-2",
+    )

@@ -204,7 +204,10 @@ def trade_document(view: BacktestView, trades: pl.DataFrame) -> Document:
         for legs, reasons in trades.select("exit_legs", "exit_reasons").iter_rows()
     ]
     entries = [texts.place(reason or "") for reason in trades["entry_reason"]]
-    legs = [texts.place(" + ".join(leg.replace("_", " ") for leg in dict.fromkeys(own or ()))) for own in trades["exit_legs"].to_list()]
+    legs = [
+        texts.place(" + ".join(leg.replace("_", " ") for leg in dict.fromkeys(own or ())))
+        for own in trades["exit_legs"].to_list()
+    ]
     seconds = {name: trades[name].dt.epoch("s").to_list() for name in ("opened_at", "closed_at")}
     return {
         "row": trades["row"].to_list(),

@@ -14,6 +14,7 @@ from candlewick.reports.figures import chart_document
 from candlewick.reports.numbers import format_count, format_money, format_ratio, format_share, format_span, format_time
 from candlewick.reports.page import render_page, write_page
 from candlewick.reports.view import AccountView
+from candlewick.trades import pair_trades
 
 _BUTTON_SYMBOLS = 8
 _NAMED_SYMBOLS = 12
@@ -128,7 +129,7 @@ def _charts(view: AccountView) -> str:
 
 def render_report(view: AccountView, generated_at: datetime) -> str:
     """The report as HTML. ``generated_at`` is the only time in it that does not come from the account's rows."""
-    trades = metrics.pair_trades(view.fills)
+    trades = pair_trades(view.fills)
     parts = [
         _header(view, generated_at),
         sections.callout(view),

@@ -10,6 +10,7 @@ from candlewick.reports.numbers import MISSING, format_money, format_ratio, form
 Cell = str | int | float | bool | Decimal | None
 
 TITLES: Mapping[str, tuple[str, str]] = {
+    "efficiency": ("Efficiency", "ratio"),
     "final_equity": ("Final equity", "money"),
     "total_return": ("Return", "signed share"),
     "benchmark_return": ("Holding instead", "signed share"),
@@ -34,6 +35,7 @@ TITLES: Mapping[str, tuple[str, str]] = {
 }
 """Title and unit by name, in the order a reader wants them."""
 MEANINGS: Mapping[str, str] = {
+    "efficiency": "return a year, out of sample over in sample",
     "benchmark_return": "all symbols in equal shares, no costs",
     "annualised_return": "compounded from this span",
     "annualised_volatility": "of daily returns",

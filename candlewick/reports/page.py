@@ -47,13 +47,18 @@ def script_data(document: Document) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def render_page(title: str, body: str, footer: str, document: Document, script: str, style: str = "") -> str:
+def render_page(
+    title: str, body: str, footer: str, document: Document, script: str, style: str = "", sources_of_images: str = "'none'"
+) -> str:
     """A whole page. ``body`` and ``footer`` are ready HTML, ``title`` is text; ``document`` is what ``script`` (an asset) reads.
 
-    ``style`` names an asset that stands below the style sheet of all reports.
+    ``style`` names an asset that stands below the style sheet of all reports. ``sources_of_images`` is a policy: plotly draws a
+    heat map into an image of its own, which needs "data:"; that reaches nothing outside either.
     """
     scripts, sources = _scripts(script)
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src {sources}"
+    if sources_of_images != "'none'":
+        policy += f"; img-src {sources_of_images}"
     return f"""<!doctype html>
 <html lang="en">
 <head>

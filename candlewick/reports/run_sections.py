@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from html import escape
+from types import MappingProxyType
 
 import polars as pl
 
@@ -159,13 +160,17 @@ def _cell(name: str, value: object, quote: str) -> str:
     return escape(text) if isinstance(plain, str) else minus(text)
 
 
-def frame_table(frame: pl.DataFrame, quote: str) -> str:
-    """Any frame as a table: columns named as figures are written in their units, texts are escaped."""
+def frame_table(frame: pl.DataFrame, quote: str, known: Mapping[str, tuple[str, str]] = MappingProxyType({})) -> str:
+    """Any frame as a table: columns named as figures are written in their units, texts are escaped.
+
+    ``known`` has the title and the figure's name of columns that are not called as a figure is.
+    """
+    titles = {name: known.get(name, (figure_title(name), name)) for name in frame.columns}
     columns = []
     for name, kind in frame.schema.items():
         text = kind == pl.String() or kind.is_temporal()
-        columns.append((figure_title(name), _TIME if text else _NUMBER))
-    rows = [[_cell(name, value, quote) for name, value in row.items()] for row in frame.iter_rows(named=True)]
+        columns.append((titles[name][0], _TIME if text else _NUMBER))
+    rows = [[_cell(titles[name][1], value, quote) for name, value in row.items()] for row in frame.iter_rows(named=True)]
     return table(columns, rows)
 
 

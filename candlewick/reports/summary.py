@@ -225,7 +225,7 @@ def render_summary(result: CycleResult, python: str = "python") -> RenderableTyp
 # ------------------------------------------------------------------------------------------------- artifacts
 
 
-def _cell(text: str) -> str:
+def markdown_cell(text: str) -> str:
     """Text that neither ends a Markdown table cell nor becomes markup."""
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
@@ -233,11 +233,11 @@ def _cell(text: str) -> str:
 def summary_markdown(result: CycleResult) -> str:
     """The cycle as a Markdown artifact."""
     data, metadata = result.data, result.metadata
-    name = f" of account {_cell(data.account)}" if data is not None else ""
+    name = f" of account {markdown_cell(data.account)}" if data is not None else ""
     lines = [f"## {result.status.capitalize()}: paper trading{name}", ""]
     if data is not None and data.dry_run:
         lines += ["**Dry run: nothing was written.**", ""]
-    lines += [f"**{_cell(line)}**\n" for line in _trouble_text(result)]
+    lines += [f"**{markdown_cell(line)}**\n" for line in _trouble_text(result)]
     if data is not None:
         figures = [
             ("Equity", f"{format_money(data.equity, data.quote)} {data.quote}"),
@@ -246,13 +246,13 @@ def summary_markdown(result: CycleResult) -> str:
         figures += [("Return", format_share(data.return_share, sign=True)), ("Drawdown", format_share(data.drawdown_share))]
         figures += [("Max drawdown", format_share(data.max_drawdown_share)), ("Open positions", f"{len(data.positions):,}")]
         lines += [_progress_text(data), "", _counts_text(data.counts), "", "| Figure | Value |", "|---|--:|"]
-        lines += [f"| {label} | {_cell(value)} |" for label, value in figures]
+        lines += [f"| {label} | {markdown_cell(value)} |" for label, value in figures]
         refused = [row for row in data.orders if data.dry_run or row.status == "refused"][-MAX_LISTED:]
         if refused:
             lines += ["", "### Orders it would place" if data.dry_run else "### Refused orders", ""]
-            lines += [f"- {_cell(order_text(row, data.quote))}. {_cell(row.reason)}" for row in refused]
+            lines += [f"- {markdown_cell(order_text(row, data.quote))}. {markdown_cell(row.reason)}" for row in refused]
         if data.notices:
-            lines += ["", "### Notices", "", *(f"- {_cell(notice)}" for notice in data.notices)]
+            lines += ["", "### Notices", "", *(f"- {markdown_cell(notice)}" for notice in data.notices)]
         lines += ["", f"Report: `{data.report}`"] if data.report else []
     lines += ["", f"Run `{metadata.run_id}`, code `{metadata.code_version}`, completed {format_time(metadata.completed_at)} UTC."]
     return "\n".join(lines) + "\n"
