@@ -1,4 +1,4 @@
-"""Timeframes: `1m` to `1w`. Times inside the domain are integers: milliseconds since 1970-01-01 UTC."""
+"""Timeframes, `1m` to `1w`, and durations. Times inside the domain are integers: milliseconds since 1970-01-01 UTC."""
 
 from datetime import UTC, datetime
 
@@ -17,6 +17,34 @@ def timeframe_ms(timeframe: str) -> int:
     if unit not in _UNIT_MS or not number.isascii() or not number.isdigit() or int(number) == 0:
         raise UsageError(f"timeframe {timeframe!r} is not understood: use a number and m, h, d or w, such as 15m, 4h or 1d")
     return int(number) * _UNIT_MS[unit]
+
+
+def parse_duration(text: str) -> int:
+    """`180d`, `26w`, `12h` or `90m` as milliseconds. Raises UsageError.
+
+    >>> parse_duration("26w") == 182 * DAY_MS
+    True
+    """
+    number, unit = text.strip()[:-1].rstrip(), text.strip()[-1:]
+    if unit not in _UNIT_MS or not number.isascii() or not number.isdigit() or len(number) > 9 or int(number) == 0:
+        raise UsageError(f"duration {text!r} is not understood: use a whole number and m, h, d or w, such as 180d, 26w or 12h")
+    return int(number) * _UNIT_MS[unit]
+
+
+def format_duration(duration_ms: int) -> str:
+    """Days, hours and minutes, those that are not zero; never weeks, which are hard to add up.
+
+    >>> format_duration(parse_duration("26w")), format_duration(90 * MINUTE_MS)
+    ('182d', '1h 30m')
+    """
+    units = (("d", DAY_MS), ("h", _UNIT_MS["h"]), ("m", MINUTE_MS))
+    parts, rest_ms = [], abs(duration_ms)
+    for unit, length_ms in units:
+        number, rest_ms = divmod(rest_ms, length_ms)
+        parts += [f"{number}{unit}"] if number else []
+    if rest_ms:
+        parts.append(f"{rest_ms / 1000:g}s")
+    return ("-" if duration_ms < 0 else "") + (" ".join(parts) or "0m")
 
 
 def floor_to_bar(time_ms: int, timeframe: str) -> int:

@@ -27,9 +27,19 @@ BUILT_IN: Mapping[str, str] = {
     "fibonacci_golden_zone": "candlewick.strategies.fibonacci_golden_zone:FibonacciGoldenZone",
     "sma_cross": "candlewick.strategies.sma_cross:SmaCross",
     "rsi_reversion": "candlewick.strategies.rsi_reversion:RsiReversion",
+    "donchian_breakout": "candlewick.strategies.donchian_breakout:DonchianBreakout",
+    "macd_trend": "candlewick.strategies.macd_trend:MacdTrend",
+    "bollinger_reversion": "candlewick.strategies.bollinger_reversion:BollingerReversion",
+    "supertrend": "candlewick.strategies.supertrend:SuperTrend",
     "buy_and_hold": "candlewick.strategies.buy_and_hold:BuyAndHold",
 }
-_ALWAYS_SOURCES = ("candlewick.strategies.contract", "candlewick.indicators")
+_ALWAYS_SOURCES = (
+    "candlewick.strategies.contract",
+    "candlewick.indicators",
+    "candlewick.indicators_trend",
+    "candlewick.indicators_bands",
+    "candlewick.crossing",
+)
 _VERSIONED_PACKAGES = ("polars", "numpy", "numba")
 
 
@@ -49,7 +59,7 @@ def load_strategy(name: str, parameters: Mapping[str, Scalar | None]) -> Strateg
     as the parameter's type, so that values may come from a command line. Raises UnknownStrategy: no such strategy (with the
     near matches and the list), or refused parameters (each with its value and bound).
     """
-    strategy = _strategy_class(name)
+    strategy = strategy_class(name)
     try:
         return strategy.model_validate(read_texts(strategy, parameters))
     except ValidationError as refusal:
@@ -69,7 +79,7 @@ def describe_strategies() -> tuple[StrategyDescription, ...]:
 
 def describe_strategy(name: str) -> StrategyDescription:
     """One strategy by name or import path. Raises UnknownStrategy."""
-    strategy = _strategy_class(name)
+    strategy = strategy_class(name)
     summary = (strategy.__doc__ or "").strip().split("\n")[0]
     return StrategyDescription(name, summary, describe_parameters(strategy))
 
@@ -132,7 +142,8 @@ def _source_file(strategy: type[Strategy], module: str) -> tuple[Path, Path]:
     return source, source.parents[above]
 
 
-def _strategy_class(name: str) -> type[Strategy]:
+def strategy_class(name: str) -> type[Strategy]:
+    """The class behind a name or import path, imported and checked. Raises UnknownStrategy."""
     path = BUILT_IN.get(name, name)
     found = _import_path(name, path) if ":" in path else _entry_point(name)
     if not (isinstance(found, type) and issubclass(found, Strategy)):
