@@ -21,6 +21,10 @@ class UnknownStrategy(UsageError):
     """No strategy has that name or import path, or its parameters are refused."""
 
 
+class GridTooLarge(UsageError):
+    """A parameter grid holds more sets than are computed without being asked twice."""
+
+
 class StrategyFailed(CandlewickError):
     """A strategy's own code raised an error while it computed its signals."""
 
