@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from candlewick import metrics
+from candlewick.trades import closed_trades, pair_trades
 from tests.account_views import empty_frame, frame_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -68,7 +69,7 @@ def test_exposure_is_the_share_of_bars_with_a_position() -> None:
 
 
 def test_a_trade_pays_proceeds_less_cost_less_both_fees() -> None:
-    trade = metrics.closed_trades(deals(*WIN)).row(0, named=True)
+    trade = closed_trades(deals(*WIN)).row(0, named=True)
     assert trade["pnl"] == Decimal("19.58")
     assert trade["return_share"] == Decimal("0.0979")
     assert trade["holding_time"] == timedelta(hours=4)
@@ -81,7 +82,7 @@ def test_partial_exits_at_two_targets_are_one_trade_with_two_legs() -> None:
         ("A/USDT", "sell", "target_1", "1", "110", "0.11", 2),
         ("A/USDT", "sell", "target_2", "2", "125", "0.25", 9),
     )
-    trades = metrics.closed_trades(fills)
+    trades = closed_trades(fills)
     trade = trades.row(0, named=True)
     assert trades.height == 1
     assert trade["exit_legs"] == ["target_1", "target_2"]
@@ -93,24 +94,24 @@ def test_partial_exits_at_two_targets_are_one_trade_with_two_legs() -> None:
 
 def test_a_position_still_partly_held_is_an_open_trade_and_no_closed_one() -> None:
     fills = deals(("A/USDT", "buy", "entry", "2", "100", "0.2", 0), ("A/USDT", "sell", "target_1", "1", "110", "0.11", 2))
-    assert metrics.closed_trades(fills).is_empty()
-    trade = metrics.pair_trades(fills).row(0, named=True)
+    assert closed_trades(fills).is_empty()
+    trade = pair_trades(fills).row(0, named=True)
     assert (trade["open_quantity"], trade["closed_at"], trade["pnl"]) == (Decimal(1), None, None)
 
 
 def test_fills_of_several_symbols_pair_within_their_symbol_and_in_the_order_of_exits() -> None:
-    trades = metrics.closed_trades(deals(WIN[0], *LOSS, WIN[1]))
+    trades = closed_trades(deals(WIN[0], *LOSS, WIN[1]))
     assert trades["symbol"].to_list() == ["B/USDT", "A/USDT"]
     assert trades["pnl"].to_list() == [Decimal("-5.095"), Decimal("19.58")]
 
 
 def test_selling_more_than_is_held_is_refused_as_an_error_in_the_fills() -> None:
     with pytest.raises(ValueError, match="sells 3"):
-        metrics.closed_trades(deals(WIN[0], ("A/USDT", "sell", "exit", "3", "1", "0", 1)))
+        closed_trades(deals(WIN[0], ("A/USDT", "sell", "exit", "3", "1", "0", 1)))
 
 
 def test_trade_figures_of_one_win_and_one_loss() -> None:
-    trades = metrics.closed_trades(deals(*WIN, *LOSS))
+    trades = closed_trades(deals(*WIN, *LOSS))
     assert metrics.win_rate(trades).value == Decimal("0.5")
     assert metrics.expectancy(trades).value == Decimal("7.2425")
     assert metrics.average_trade(trades).value == Decimal("-0.002")  # (9.79 % - 10.19 %) / 2
@@ -121,11 +122,11 @@ def test_trade_figures_of_one_win_and_one_loss() -> None:
 
 
 def test_a_profit_factor_without_a_loss_is_none_with_its_reason() -> None:
-    assert metrics.profit_factor(metrics.closed_trades(deals(*WIN))) == metrics.Measure(None, "no losing trade")
+    assert metrics.profit_factor(closed_trades(deals(*WIN))) == metrics.Measure(None, "no losing trade")
 
 
 def test_an_account_without_bars_or_trades_has_reasons_instead_of_figures() -> None:
-    trades, equity, cash = metrics.closed_trades(empty_frame("fills")), empty_frame("equity"), Decimal(1000)
+    trades, equity, cash = closed_trades(empty_frame("fills")), empty_frame("equity"), Decimal(1000)
     measures = [
         metrics.win_rate(trades),
         metrics.profit_factor(trades),

@@ -15,12 +15,12 @@ import polars as pl
 import pytest
 from plotly.offline import get_plotlyjs
 
-from candlewick import metrics
 from candlewick.candles import candle_digest
 from candlewick.errors import CandlewickError
 from candlewick.reports import charts, figures
 from candlewick.reports.html import render_report, write_report
 from candlewick.reports.view import AccountView
+from candlewick.trades import pair_trades
 from tests.account_views import GENERATED_AT, SHARED_CANDLES, new_view, planned_view, real_candles, walked_candles
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -141,7 +141,7 @@ def test_the_charts_hold_every_bar_at_its_own_time_so_that_a_gap_stays_a_gap(vie
 
 
 def test_plotly_knows_every_property_of_the_figures(view: AccountView) -> None:
-    document = json.loads(json.dumps(figures.chart_document(view, metrics.pair_trades(view.fills))))
+    document = json.loads(json.dumps(figures.chart_document(view, pair_trades(view.fills))))
     go.Figure({key: document["equity"][key] for key in ("data", "layout")})
     for symbol in document["symbols"]:
         traces = [trace | own for trace, own in zip(document["candles"]["data"], symbol["data"], strict=True)]
@@ -173,7 +173,7 @@ def test_each_scheme_colours_every_trace_of_both_charts(view: AccountView) -> No
 
 
 def test_stops_and_targets_are_drawn_while_they_stood(view: AccountView) -> None:
-    trades = metrics.pair_trades(view.fills)
+    trades = pair_trades(view.fills)
     levels = charts.trade_levels(view, trades)
     for trade, own in zip(trades.iter_rows(named=True), levels, strict=True):
         assert {"stop", "target_1", "target_2"} <= {level.leg for level in own}
@@ -182,7 +182,7 @@ def test_stops_and_targets_are_drawn_while_they_stood(view: AccountView) -> None
 
 
 def test_a_stop_that_moved_to_the_entry_is_drawn_lower_until_the_first_target(view: AccountView) -> None:
-    trades = metrics.pair_trades(view.fills)
+    trades = pair_trades(view.fills)
     moved = trades["exit_legs"].list.first() == "target_1"
     assert moved.any()
     for row in moved.arg_true().to_list():
@@ -195,7 +195,7 @@ def test_a_stop_that_moved_to_the_entry_is_drawn_lower_until_the_first_target(vi
 
 def test_levels_come_from_the_signal_where_no_protective_order_is_in_the_ledger(view: AccountView) -> None:
     bare = replace(view, orders=view.orders.filter(pl.col("leg") == "entry"))
-    trades = metrics.pair_trades(view.fills)
+    trades = pair_trades(view.fills)
     closed = trades["closed_at"].is_not_null().to_list()
     for is_closed, own in zip(closed, charts.trade_levels(bare, trades), strict=True):
         assert {level.leg for level in own} == {"stop", "target_1", "target_2"} or not is_closed
@@ -203,7 +203,7 @@ def test_levels_come_from_the_signal_where_no_protective_order_is_in_the_ledger(
 
 def test_an_open_positions_stop_is_drawn_where_it_stands_now(view: AccountView) -> None:
     moved = replace(view, positions=view.positions.with_columns(pl.lit("99.5").cast(pl.Decimal(38, 18)).alias("stop_loss")))
-    trades = metrics.pair_trades(view.fills)
+    trades = pair_trades(view.fills)
     levels = charts.trade_levels(moved, trades)
     now = [levels[row] for row in trades["closed_at"].is_null().arg_true().to_list()]
     assert now
