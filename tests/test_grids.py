@@ -8,7 +8,7 @@ from typing import Literal
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 
@@ -130,6 +130,7 @@ def test_an_unknown_parameter_is_told_its_nearest_name() -> None:
         parse_grid(SmaCross, {"fst": "5:50:5"})
 
 
+@settings(deadline=None)
 @given(st.integers(-1000, 1000), st.integers(0, 400), st.integers(1, 50), st.integers(0, 4))
 def test_a_range_of_decimals_holds_the_very_numbers_that_one_would_write(low: int, steps: int, step: int, places: int) -> None:
     class Free(Strategy):
@@ -149,6 +150,7 @@ def test_the_last_name_varies_fastest() -> None:
     assert (len(grid), grid.varied) == (4, ("bars", "quiet"))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 4), min_size=0, max_size=4))
 def test_sets_and_neighbours_are_those_of_the_whole_product_listed(sizes: list[int]) -> None:
     names = ("bars", "stop", "even", "cap")[: len(sizes)]
@@ -196,6 +198,7 @@ def test_a_value_inside_a_range_that_the_field_refuses_is_skipped_too() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40))
 def test_chunks_of_any_size_hold_every_set_once_and_each_can_be_made_alone(size: int) -> None:
     grid = parse_grid(SmaCross, {"fast": "5:30:5", "slow": "10:40:10"})
@@ -291,6 +294,7 @@ def test_a_stepped_suggestion_becomes_the_decimal_that_is_meant() -> None:
         space.read({"stop": 0.1})
 
 
+@settings(deadline=None)
 @given(st.integers(0, 400), st.integers(1, 4))
 def test_every_stepped_suggestion_is_a_value_of_the_grid(place: int, places: int) -> None:
     step = Decimal(1).scaleb(-places)

@@ -1,7 +1,7 @@
 """Durations as text."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candlewick.errors import UsageError
@@ -29,6 +29,7 @@ def test_a_duration_is_written_in_days_hours_and_minutes(duration_ms: int, text:
     assert format_duration(duration_ms) == text
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10**9), st.sampled_from("mhd"))
 def test_a_written_duration_adds_up_to_the_same(number: int, unit: str) -> None:
     duration_ms = parse_duration(f"{number % 10**9 or 1}{unit}")
