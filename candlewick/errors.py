@@ -122,3 +122,19 @@ class StaleCycle(LedgerError):
 
 class EngineOverflow(CandlewickError):
     """An amount left the range of the engine's 64-bit grid."""
+
+
+class UnknownRun(UsageError):
+    """The run store has no run of that id."""
+
+
+class AmbiguousRun(UsageError):
+    """The beginning of an id that several runs share."""
+
+
+class RunActive(UsageError):
+    """The run is still being computed by a living process."""
+
+
+class StrategyPeeks(UsageError):
+    """The strategy failed its look-ahead check, and the user did not say to use it nevertheless."""

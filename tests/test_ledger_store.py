@@ -443,6 +443,7 @@ for _ in range(2):
 def test_the_tables_known_to_the_code_are_those_of_the_migrations(ledger: Ledger) -> None:
     traded(ledger)
     kinds = {"VARCHAR": "String", "JSON": "String", "BIGINT": "Int64", "INTEGER": "Int32", "BOOLEAN": "Boolean"}
+    kinds["DOUBLE"] = "Float64"
     with ledger.database.read() as connection:
         for name, table in TABLES.items():
             described = connection.execute(f"DESCRIBE {name}").fetchall()

@@ -20,7 +20,7 @@ from candlewick.store.invariants import check_account, check_written
 from candlewick.store.lock import HeldLock, Holder, try_lock
 from candlewick.store.queries import JsonValue, LoadedAccount
 from candlewick.store.tables import TABLES
-from candlewick.store.writing import advance_orders, append, append_findings, put_checkpoint, replace_positions, stage
+from candlewick.store.writing import advance_orders, append, append_findings, put, replace_positions, stage
 
 _APPENDED = ("accounts", "terms", "runs", "signals", "fills", "postings", "equity", "events")
 
@@ -101,7 +101,7 @@ class Ledger:
             written["orders"] = advance_orders(connection, staged["orders"])
             written["positions"] = replace_positions(connection, write.account, staged["positions"])
             written["quality"] = append_findings(connection, staged["quality"])
-            put_checkpoint(connection)
+            put(connection, TABLES["checkpoints"])
             check_written(connection, write.account, write.run_id, written)
         return CommitReport(written, version)
 

@@ -96,7 +96,49 @@ _FULL_ENGINE = (
     "UPDATE positions SET side = 'long'",
 )
 
+# Runs of the backtesting flows, beside the accounts. `process` is who computes the run (candlewick/store/processes.py).
+_BACKTESTS = (
+    f"""CREATE TABLE backtests (
+        run_id VARCHAR PRIMARY KEY, kind VARCHAR NOT NULL, parent_run_id VARCHAR, flow_run_id VARCHAR,
+        correlation_id VARCHAR NOT NULL, status VARCHAR NOT NULL, error VARCHAR,
+        market VARCHAR NOT NULL, timeframe VARCHAR NOT NULL, detail_timeframe VARCHAR, symbols JSON NOT NULL,
+        quote VARCHAR NOT NULL, strategy VARCHAR NOT NULL, parameters JSON NOT NULL, grid JSON, rules JSON NOT NULL,
+        instruments JSON NOT NULL, initial_cash {AMOUNT} NOT NULL, since_at TIMESTAMPTZ, until_at TIMESTAMPTZ,
+        objective VARCHAR, bars BIGINT, sets BIGINT, sets_done BIGINT NOT NULL,
+        code_version VARCHAR NOT NULL, strategy_version VARCHAR, candle_digests JSON NOT NULL, funding_digests JSON NOT NULL,
+        figures JSON NOT NULL, statistics JSON NOT NULL, check_verdict VARCHAR, notices JSON NOT NULL, durations_s JSON NOT NULL,
+        report VARCHAR, process VARCHAR, started_at TIMESTAMPTZ NOT NULL, completed_at TIMESTAMPTZ)""",
+    f"""CREATE TABLE backtest_trades (
+        run_id VARCHAR NOT NULL, number BIGINT NOT NULL, symbol VARCHAR NOT NULL, side VARCHAR NOT NULL,
+        opened_at TIMESTAMPTZ NOT NULL, closed_at TIMESTAMPTZ, quantity {AMOUNT} NOT NULL, open_quantity {AMOUNT} NOT NULL,
+        entry_price {AMOUNT} NOT NULL, exit_price {AMOUNT}, cost {AMOUNT} NOT NULL, fees {AMOUNT} NOT NULL,
+        funding {AMOUNT} NOT NULL, pnl {AMOUNT}, return_share {AMOUNT}, entry_order VARCHAR, entry_reason VARCHAR,
+        exit_legs JSON, exit_reasons JSON, fill_ids JSON, PRIMARY KEY (run_id, number))""",
+    f"""CREATE TABLE backtest_fills (
+        run_id VARCHAR NOT NULL, sequence BIGINT NOT NULL, symbol VARCHAR NOT NULL, leg VARCHAR NOT NULL, side VARCHAR NOT NULL,
+        bar_opened_at TIMESTAMPTZ NOT NULL, phase VARCHAR NOT NULL, reference_price {AMOUNT} NOT NULL, price {AMOUNT} NOT NULL,
+        quantity {AMOUNT} NOT NULL, notional {AMOUNT} NOT NULL, fee {AMOUNT} NOT NULL, realized_pnl {AMOUNT}, reason VARCHAR,
+        PRIMARY KEY (run_id, sequence))""",
+    f"""CREATE TABLE backtest_equity (
+        run_id VARCHAR NOT NULL, "at" TIMESTAMPTZ NOT NULL, equity {AMOUNT} NOT NULL, cash {AMOUNT} NOT NULL,
+        position_value {AMOUNT} NOT NULL, drawdown_share {AMOUNT} NOT NULL, open_positions INTEGER NOT NULL,
+        benchmark {AMOUNT}, PRIMARY KEY (run_id, "at"))""",
+    """CREATE TABLE backtest_sets (
+        run_id VARCHAR NOT NULL, number BIGINT NOT NULL, parameters JSON NOT NULL, objective DOUBLE, figures JSON NOT NULL,
+        chunk INTEGER, PRIMARY KEY (run_id, number))""",
+    """CREATE TABLE backtest_windows (
+        run_id VARCHAR NOT NULL, number BIGINT NOT NULL, train_start TIMESTAMPTZ NOT NULL, train_end TIMESTAMPTZ NOT NULL,
+        test_start TIMESTAMPTZ NOT NULL, test_end TIMESTAMPTZ NOT NULL, parameters JSON NOT NULL, in_sample JSON NOT NULL,
+        out_of_sample JSON NOT NULL, PRIMARY KEY (run_id, number))""",
+    # `strategy_version` is part of the key: a user's own strategy may change while Candlewick's code does not.
+    """CREATE TABLE strategy_checks (
+        strategy VARCHAR NOT NULL, parameters JSON NOT NULL, code_version VARCHAR NOT NULL, strategy_version VARCHAR NOT NULL,
+        market VARCHAR NOT NULL, timeframe VARCHAR NOT NULL, verdict VARCHAR NOT NULL, document JSON NOT NULL,
+        checked_at TIMESTAMPTZ NOT NULL, PRIMARY KEY (strategy, parameters, code_version, strategy_version))""",
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(1, "first ledger", _FIRST),
     Migration(2, "partial fills, shorts and expiry", _FULL_ENGINE),
+    Migration(3, "backtests", _BACKTESTS),
 )

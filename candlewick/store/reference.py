@@ -13,6 +13,7 @@ from candlewick.store.tables import TABLES
 _ACCOUNT = "Name of the account."
 _SYMBOL = "As ccxt writes it: `BTC/USDT`."
 _RUN = "Run that wrote the row (bookkeeping)."
+_BACKTEST = "The run of `backtests` it belongs to."
 _RECORDED = "Real time of the writing (bookkeeping)."
 _SEQUENCE = "Number of the engine's event; increases through the account's life."
 _LEVELS = {
@@ -226,6 +227,144 @@ DESCRIPTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "recorded_at": _RECORDED,
         },
     ),
+    "backtests": (
+        "One run of a backtesting flow. Written as it begins, changed as it ends; every chunk of sets counts up `sets_done`.",
+        {
+            "run_id": "Unique for every run; commands take its beginning where only one run has it.",
+            "kind": "`run`, `sweep`, `optimize`, `walk-forward` or `check`.",
+            "parent_run_id": "The run that this one is a part of; null for one that somebody asked for.",
+            "flow_run_id": "Prefect's id of the flow run; null outside Prefect.",
+            "correlation_id": "Stands in every log line of the run.",
+            "status": "`running`, `success`, `failure` or `interrupted`, which a running one is whose process died.",
+            "error": "What went wrong; null on success.",
+            "market": "`sample`, `files:DIR`, or a ccxt exchange id.",
+            "timeframe": "Length of a bar, `1m` to `1w`.",
+            "detail_timeframe": "Length of the finer bars that decide what came first inside a bar; null: none.",
+            "symbols": "JSON list; the order in which symbols act at one timestamp.",
+            "quote": "Currency of all cash, prices and fees.",
+            "strategy": "Name or import path.",
+            "parameters": "JSON object: the parameters that are the same in every set.",
+            "grid": "JSON object: the values of those that vary; null: none does.",
+            "rules": "JSON object: sizing and risk (candlewick/rules.py); decimals as text.",
+            "instruments": "JSON list: tick, step, minimums and fees by symbol (candlewick/instruments.py).",
+            "initial_cash": "The deposit.",
+            "since_at": "Open time of the first bar.",
+            "until_at": "End of the span; the last bar opens before it.",
+            "objective": "The figure that sets are judged by; null: they are not.",
+            "bars": "Number of bars, over all symbols.",
+            "sets": "Number of sets planned.",
+            "sets_done": "Number of rows in `backtest_sets`.",
+            "code_version": "Version of the code that decided.",
+            "strategy_version": "Version of the strategy's own code.",
+            "candle_digests": "JSON object: SHA-256 of the candles, by symbol.",
+            "funding_digests": "JSON object: SHA-256 of the funding, by symbol.",
+            "figures": "JSON object: name to `value` (text, null: undefined) and `reason`.",
+            "statistics": "JSON object: deflated Sharpe ratio, probability of overfitting, bands and the like.",
+            "check_verdict": "What the look-ahead check said of the strategy; null: it was not checked.",
+            "notices": "JSON list of texts.",
+            "durations_s": "JSON object: seconds by step.",
+            "report": "Path of the HTML report.",
+            "process": "Host, pid and start of the process that computes it; null once it ended.",
+            "started_at": "Real time.",
+            "completed_at": "Real time; null while it runs.",
+        },
+    ),
+    "backtest_trades": (
+        "A trade of a run, from the fill that opened a position to the one that closed the last of it.",
+        {
+            "run_id": _BACKTEST,
+            "number": "Counts from 1, in the order of the entries.",
+            "symbol": _SYMBOL,
+            "side": "`long` or `short`.",
+            "opened_at": "Open time of the bar of the first entry.",
+            "closed_at": "Open time of the bar of the last exit; null: still open.",
+            "quantity": "In base currency; all that was entered.",
+            "open_quantity": "What of it is still held.",
+            "entry_price": "Average over the quantity.",
+            "exit_price": "Average over the quantity; null: nothing was left yet.",
+            "cost": "Notional of the entries.",
+            "fees": "Of all its fills.",
+            "funding": "Received less paid over its life.",
+            "pnl": "After fees and funding; null while open.",
+            "return_share": "Of the cost; null while open.",
+            "entry_order": "Id of the order that opened it.",
+            "entry_reason": "The strategy's words.",
+            "exit_legs": "JSON list: the legs it left by.",
+            "exit_reasons": "JSON list, parallel to the legs.",
+            "fill_ids": "JSON list of the fills it is made of.",
+        },
+    ),
+    "backtest_fills": (
+        "One execution of a run; columns as in `fills`.",
+        {
+            "run_id": _BACKTEST,
+            "sequence": "Number of the engine's event; increases through the run.",
+            "symbol": _SYMBOL,
+            "leg": "As in `orders`.",
+            "side": "`buy` or `sell`.",
+            "bar_opened_at": "Open time of the bar it happened in.",
+            "phase": "`open`: at the bar's open; `intrabar`: at a stop's or target's price.",
+            "reference_price": "Price before slippage.",
+            "price": "Price paid or received.",
+            "quantity": "In base currency.",
+            "notional": "Price times quantity, in quote currency.",
+            "fee": "In quote currency.",
+            "realized_pnl": "Of an exit, after both fees; null for an entry.",
+            "reason": "In words.",
+        },
+    ),
+    "backtest_equity": (
+        "What a run's account was worth; at each bar's close, or at as many as the run keeps.",
+        {
+            "run_id": _BACKTEST,
+            "at": "Close time of the bar. A keyword of DuckDB: quote it.",
+            "equity": "Cash plus position value.",
+            "cash": "Quote currency at hand.",
+            "position_value": "Open positions at this close.",
+            "drawdown_share": "Loss since the highest equity so far, as a share of it (0 to 1).",
+            "open_positions": "Number of open positions.",
+            "benchmark": "What buying and holding would have been worth; null: not computed.",
+        },
+    ),
+    "backtest_sets": (
+        "One parameter set of a sweep or a search, as its chunk was done.",
+        {
+            "run_id": _BACKTEST,
+            "number": "Its place in the grid, or the number of the trial.",
+            "parameters": "JSON object: the parameters that vary.",
+            "objective": "Value of the run's objective; null: undefined.",
+            "figures": "JSON object, as in `backtests`.",
+            "chunk": "Number of the chunk that computed it.",
+        },
+    ),
+    "backtest_windows": (
+        "One window of a walk-forward: what training chose, and how it did on what it had not seen.",
+        {
+            "run_id": _BACKTEST,
+            "number": "Counts in the order of time.",
+            "train_start": "Open time of the first bar that chooses.",
+            "train_end": "End of the choosing.",
+            "test_start": "Open time of the first bar that counts.",
+            "test_end": "End of the counting.",
+            "parameters": "JSON object: the chosen ones.",
+            "in_sample": "JSON object: figures of the choice over the train window.",
+            "out_of_sample": "JSON object: figures of the choice over the test window.",
+        },
+    ),
+    "strategy_checks": (
+        "What the look-ahead check said of a strategy. Another check of the same replaces it.",
+        {
+            "strategy": "Name or import path.",
+            "parameters": "JSON object: all parameters, by name.",
+            "code_version": "Version of the code that was checked.",
+            "strategy_version": "Version of the strategy's own code.",
+            "market": "Market whose candles it was checked on.",
+            "timeframe": "Length of their bars.",
+            "verdict": "What it said.",
+            "document": "JSON object: the findings.",
+            "checked_at": "Real time.",
+        },
+    ),
     "schema_migrations": (
         "Which migrations were applied (candlewick/store/migrations.py).",
         {"version": "Counts from 1.", "name": "Name of the migration.", "applied_at": "Real time."},
@@ -241,8 +380,9 @@ One DuckDB file (`store.url`, by default `data/ledger.duckdb`). One name for one
 Columns marked *bookkeeping* say when and by which run a row was written; they are the only ones in which two ledgers of
 equal inputs may differ.
 
-Rows are only ever added: the same id with the same content is a no-op, with other content it is refused. Exceptions are
-stated at the tables. One cycle is one transaction; before it commits, these must hold for its account, or nothing is written:
+Rows of accounts are only ever added: the same id with the same content is a no-op, with other content it is refused.
+Exceptions are stated at the tables. One cycle is one transaction; before it commits, these must hold for its account, or
+nothing is written:
 
 - The postings of every transaction sum to zero per asset.
 - Cash posted = cash of the checkpoint = cash of the last equity row and the fills after it. It is never negative.
@@ -250,6 +390,9 @@ stated at the tables. One cycle is one transaction; before it commits, these mus
 - Equity = cash + position value in every equity row.
 - No order without its signal, no fill without its order, no more filled than ordered.
 - The watermark never moves back; sequence numbers are used once and increase.
+
+Runs of the backtesting flows are whole as well: a run's end and all its rows are one transaction, and so is each chunk of sets.
+They may be deleted; nothing of an account refers to them.
 
 When a process dies inside a transaction, nothing of it is there. When it dies after COMMIT, all of it is: DuckDB's
 write-ahead log (`ledger.duckdb.wal`) is replayed by the next open. Beside the ledger stand `ledger.duckdb.lock`,

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from candlewick import rows
+from candlewick import backtest_rows, rows
 
 # Columns that hold JSON text.
 JSON_COLUMNS = frozenset(
     {"symbols", "parameters", "rules", "instruments", "candle_digests", "durations_s", "notices", "document", "seen", "state"}
+    | {"grid", "funding_digests", "figures", "statistics", "exit_legs", "exit_reasons", "fill_ids", "in_sample", "out_of_sample"}
 )
 QUALITY_ROW: rows.Schema = {
     **dict.fromkeys(("finding_id", "market", "symbol", "timeframe", "kind", "severity"), rows.TEXT),
@@ -71,14 +72,7 @@ _ALL = (
         ),
         order=("sequence", "client_order_id"),
     ),
-    Table(
-        "fills",
-        ("fill_id",),
-        rows.FILL_ROW,
-        # `position_side` until the journal says it: every position is long so far.
-        ("run_id", "posted_at", "position_side"),
-        order=("sequence", "fill_id"),
-    ),
+    Table("fills", ("fill_id",), rows.FILL_ROW, ("run_id", "posted_at"), order=("sequence", "fill_id")),
     Table(
         "postings",
         ("posting_id",),
@@ -102,8 +96,32 @@ _ALL = (
     Table("checkpoints", ("account",), rows.CHECKPOINT_ROW, ("run_id", "recorded_at"), order=("account",)),
     Table("quality", ("finding_id",), QUALITY_ROW, ("recorded_at",), mutable=("state",), order=("span_start", "finding_id")),
 )
+# Known only when a run is over, or not before its candles were read; all else is fixed as the run begins.
+_OF_THE_INPUTS = ("instruments", "since_at", "until_at", "bars", "sets", "candle_digests", "funding_digests", "check_verdict")
+_OF_THE_END = ("status", "error", "figures", "statistics", "notices", "durations_s", "report", "process", "completed_at")
+_OF_BACKTESTS = (
+    Table(
+        "backtests",
+        ("run_id",),
+        backtest_rows.BACKTEST_ROW,
+        mutable=(*_OF_THE_INPUTS, *_OF_THE_END, "sets_done"),
+        order=("started_at", "run_id"),
+    ),
+    Table("backtest_trades", ("run_id", "number"), backtest_rows.BACKTEST_TRADE_ROW, order=("number",)),
+    Table("backtest_fills", ("run_id", "sequence"), backtest_rows.BACKTEST_FILL_ROW, order=("sequence",)),
+    Table("backtest_equity", ("run_id", "at"), backtest_rows.BACKTEST_EQUITY_ROW, order=("at",)),
+    Table("backtest_sets", ("run_id", "number"), backtest_rows.BACKTEST_SET_ROW, order=("number",)),
+    Table("backtest_windows", ("run_id", "number"), backtest_rows.BACKTEST_WINDOW_ROW, order=("number",)),
+    Table(
+        "strategy_checks",
+        ("strategy", "parameters", "code_version", "strategy_version"),
+        backtest_rows.STRATEGY_CHECK_ROW,
+        mutable=("market", "timeframe", "verdict", "document", "checked_at"),
+        order=("checked_at",),
+    ),
+)
 
-TABLES: Mapping[str, Table] = MappingProxyType({table.name: table for table in _ALL})
+TABLES: Mapping[str, Table] = MappingProxyType({table.name: table for table in (*_ALL, *_OF_BACKTESTS)})
 
 
 def quoted(column: str) -> str:

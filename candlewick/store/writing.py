@@ -17,7 +17,25 @@ OPEN = "open"
 def stage(connection: Connection, table: Table, frame: pl.DataFrame, run_id: str, recorded_at: datetime) -> int:
     """Make ``frame`` readable in SQL as `new_<table>`; the number of rows.
 
-    Columns in any order: the table's content; bookkeeping is added where the frame does not bring it.
+    Columns as for ``checked``; bookkeeping is added where the frame does not bring it. Raises InvariantViolated as it does.
+    """
+    frame = checked(table, frame)
+    bookkeeping = {"run_id": pl.lit(run_id, TEXT)} | {
+        name: pl.lit(recorded_at).cast(TIME) for name in ("recorded_at", "posted_at")
+    }
+    frame = frame.with_columns(bookkeeping[column].alias(column) for column in table.bookkeeping if column not in frame.columns)
+    return stage_checked(connection, table, frame)
+
+
+def stage_checked(connection: Connection, table: Table, frame: pl.DataFrame) -> int:
+    """``stage`` for a frame that went through ``checked`` before, which may be long before the transaction."""
+    connection.register(f"new_{table.name}", frame.to_arrow())
+    return frame.height
+
+
+def checked(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with the types of the table's content, each row once. Columns in any order; none at all means no rows.
+
     Raises InvariantViolated for wrong columns or types, and for one id with two contents in the frame.
     """
     content = dict(table.content)
@@ -32,12 +50,7 @@ def stage(connection: Connection, table: Table, frame: pl.DataFrame, run_id: str
         raise InvariantViolated(f"rows for {table.name}: {error}") from error
     if frame.select(pl.struct(table.key).is_duplicated().any()).item():
         frame = _without_repeats(table, frame)
-    bookkeeping = {"run_id": pl.lit(run_id, TEXT), "position_side": pl.lit("long", TEXT)} | {
-        name: pl.lit(recorded_at).cast(TIME) for name in ("recorded_at", "posted_at")
-    }
-    frame = frame.with_columns(bookkeeping[column].alias(column) for column in table.bookkeeping if column not in frame.columns)
-    connection.register(f"new_{table.name}", frame.to_arrow())
-    return frame.height
+    return frame
 
 
 def _without_repeats(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
@@ -76,14 +89,25 @@ def advance_orders(connection: Connection, staged: int) -> int:
         return inserted
     refuse_other_content(connection, table, table.fixed, "TRUE")
     refuse_other_content(connection, table, table.mutable, f"old.status <> '{OPEN}'")
-    return inserted + _update_mutable(connection, table)
+    return inserted + _update(connection, table, table.mutable)
+
+
+def change(connection: Connection, table: Table, columns: tuple[str, ...], settled: str, compared: tuple[str, ...]) -> int:
+    """Change ``columns`` of rows that are there to those of the staged ones; the number of rows changed.
+
+    Rows for which ``settled`` (SQL about `old`) holds stay as they are. Raises InvariantViolated when a fixed column would
+    change, or one of ``compared`` of a settled row.
+    """
+    refuse_other_content(connection, table, table.fixed, "TRUE")
+    refuse_other_content(connection, table, compared, settled)
+    return _update(connection, table, columns, f"NOT ({settled})")
 
 
 def append_findings(connection: Connection, staged: int) -> int:
     """Insert findings; one that is known may change its state, nothing else. The number of rows written."""
     table = TABLES["quality"]
     inserted = append(connection, table, staged)
-    return inserted + (_update_mutable(connection, table) if inserted < staged else 0)
+    return inserted + (_update(connection, table, table.mutable) if inserted < staged else 0)
 
 
 def replace_positions(connection: Connection, account: str, staged: int) -> int:
@@ -91,13 +115,18 @@ def replace_positions(connection: Connection, account: str, staged: int) -> int:
     gone = "AND symbol NOT IN (SELECT symbol FROM new_positions)" if staged else ""
     connection.execute(f"DELETE FROM positions WHERE account = $account {gone}", {"account": account})
     if staged:
-        _put(connection, TABLES["positions"])
+        put(connection, TABLES["positions"])
     return staged
 
 
-def put_checkpoint(connection: Connection) -> None:
-    """The staged checkpoint replaces the account's former one."""
-    _put(connection, TABLES["checkpoints"])
+def put(connection: Connection, table: Table) -> None:
+    """The staged rows replace those of the same key."""
+    names = ", ".join(quoted(column) for column in table.columns)
+    changes = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in table.columns if name not in table.key)
+    keys = ", ".join(quoted(key) for key in table.key)
+    connection.execute(
+        f"INSERT INTO {table.name} ({names}) SELECT {names} FROM new_{table.name} ON CONFLICT ({keys}) DO UPDATE SET {changes}"
+    )
 
 
 def refuse_other_content(connection: Connection, table: Table, columns: tuple[str, ...], where: str) -> None:
@@ -122,21 +151,12 @@ def _insert_missing(connection: Connection, table: Table) -> int:
     return int(connection.execute(query).fetchall()[0][0])
 
 
-def _update_mutable(connection: Connection, table: Table) -> int:
-    changes = ", ".join(f"{quoted(column)} = new.{quoted(column)}" for column in table.mutable)
-    on = " AND ".join(f"{table.name}.{quoted(key)} = new.{quoted(key)}" for key in table.key)
-    differs = " OR ".join(f"{table.name}.{quoted(column)} IS DISTINCT FROM new.{quoted(column)}" for column in table.mutable)
-    query = f"UPDATE {table.name} SET {changes} FROM new_{table.name} new WHERE {on} AND ({differs})"
+def _update(connection: Connection, table: Table, columns: tuple[str, ...], where: str = "TRUE") -> int:
+    changes = ", ".join(f"{quoted(column)} = new.{quoted(column)}" for column in columns)
+    on = " AND ".join(f"old.{quoted(key)} = new.{quoted(key)}" for key in table.key)
+    differs = " OR ".join(f"old.{quoted(column)} IS DISTINCT FROM new.{quoted(column)}" for column in columns)
+    query = f"UPDATE {table.name} old SET {changes} FROM new_{table.name} new WHERE {on} AND ({differs}) AND ({where})"
     return int(connection.execute(query).fetchall()[0][0])
-
-
-def _put(connection: Connection, table: Table) -> None:
-    names = ", ".join(quoted(column) for column in table.columns)
-    changes = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in table.columns if name not in table.key)
-    keys = ", ".join(quoted(key) for key in table.key)
-    connection.execute(
-        f"INSERT INTO {table.name} ({names}) SELECT {names} FROM new_{table.name} ON CONFLICT ({keys}) DO UPDATE SET {changes}"
-    )
 
 
 def _two_contents(table: Table, row: dict[str, object], column: str, old: object, new: object) -> str:
