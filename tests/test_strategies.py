@@ -1,6 +1,7 @@
 """The built-in strategies on real and on small candles; what the contract refuses."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import polars as pl
 import pytest
@@ -10,12 +11,16 @@ from pydantic import ValidationError
 
 from candlewick.candles import CANDLE_SCHEMA
 from candlewick.errors import StrategyFailed, UnknownStrategy
+from candlewick.strategies.bollinger_reversion import BollingerReversion
 from candlewick.strategies.buy_and_hold import BuyAndHold
 from candlewick.strategies.contract import SIGNAL_SCHEMA, Strategy, complete_signals
 from candlewick.strategies.decisions import price_text
+from candlewick.strategies.donchian_breakout import DonchianBreakout
 from candlewick.strategies.fibonacci_golden_zone import FibonacciGoldenZone
+from candlewick.strategies.macd_trend import MacdTrend
 from candlewick.strategies.rsi_reversion import RsiReversion
 from candlewick.strategies.sma_cross import SmaCross
+from candlewick.strategies.supertrend import SuperTrend
 from tests.shared_data import real_candles
 
 BUILT_IN = [
@@ -26,6 +31,17 @@ BUILT_IN = [
     SmaCross(fast=1, slow=2),
     RsiReversion(),
     RsiReversion(period=2, oversold=10, overbought=90, stop_loss_atr=2, take_profit_1_atr=3),
+    SmaCross(fast=3, slow=8, stop_loss_bps=150, take_profit_1_bps=300, trailing_stop_bps=200),
+    DonchianBreakout(),
+    DonchianBreakout(channel_bars=1, trailing_stop_atr=2, time_stop_bars=12),
+    DonchianBreakout(channel_bars=48, entry_type="stop", expiry_bars=4, stop_loss_bps=250),
+    MacdTrend(),
+    MacdTrend(fast=1, slow=2, signal=2, take_profit_1_bps=80),
+    BollingerReversion(),
+    BollingerReversion(period=2, deviations=0.5, exit_at="middle", time_stop_bars=3),
+    BollingerReversion(entry_type="limit", expiry_bars=2, exit_at="middle", stop_loss_bps=500),
+    SuperTrend(),
+    SuperTrend(period=1, multiple=1.5, trailing_stop_bps=400),
     BuyAndHold(),
     BuyAndHold(target_weight=0.25),
 ]
@@ -72,13 +88,26 @@ def test_a_decision_is_the_same_at_the_last_closed_bar_and_in_the_whole_history(
 
 
 @pytest.mark.parametrize("strategy", BUILT_IN, ids=repr)
-def test_every_action_has_a_reason_and_only_a_buy_has_prices(strategy: Strategy) -> None:
+def test_every_action_has_a_reason_and_only_a_buy_or_a_sell_has_prices(strategy: Strategy) -> None:
     signals = complete_signals(strategy, real_candles("binance_BTCUSDT_1h").head(5_000))
-    acts = pl.col("action") != "HOLD"
+    acts, enters = pl.col("action") != "HOLD", pl.col("action").is_in(["BUY", "SELL"])
+    said = pl.any_horizontal(pl.exclude("opened_at", "action", "reason").is_not_null())
     assert signals.schema == dict(SIGNAL_SCHEMA)
     assert signals.filter(acts != pl.col("reason").is_not_null()).is_empty()
-    assert signals.filter((pl.col("action") == "BUY") != pl.col("entry").is_not_null()).is_empty()
+    assert signals.filter((pl.col("action") == "BUY") & pl.col("entry").is_null()).is_empty()
+    assert signals.filter(~enters & said).is_empty()
     assert signals.head(strategy.warmup).filter(acts).is_empty()
+
+
+@pytest.mark.parametrize("strategy", BUILT_IN, ids=repr)
+def test_a_short_is_protected_as_a_long_is(strategy: Strategy) -> None:
+    signals = complete_signals(strategy, real_candles("binance_BTCUSDT_1h").head(5_000)).drop("opened_at", "reason", "entry")
+    buys, sells = (signals.filter(pl.col("action") == action).drop("action") for action in ("BUY", "SELL"))
+    if sells.is_empty():
+        assert isinstance(strategy, FibonacciGoldenZone | BuyAndHold)
+    else:
+        assert buys.unique().equals(sells.unique())
+        assert buys.unique().height == 1
 
 
 @pytest.mark.parametrize("strategy", BUILT_IN, ids=repr)
@@ -185,10 +214,69 @@ def test_the_strength_index_is_bought_once_as_it_falls_below_oversold() -> None:
     strategy = RsiReversion(period=2, oversold=30, overbought=70, stop_loss_atr=1.5)
     signals = complete_signals(strategy, candles([10.0, 11.0, 10.0, 9.0, 8.0, 9.0, 11.0]))
     assert signals["action"].to_list() == ["HOLD", "HOLD", "HOLD", "BUY", "HOLD", "HOLD", "SELL"]
-    assert signals["stop_loss_atr"].to_list() == [None, None, None, 1.5, None, None, None]
+    assert signals["stop_loss_atr"].to_list() == [None, None, None, 1.5, None, None, 1.5]
     assert signals["take_profit_1_atr"].null_count() == 7
     assert signals["reason"][3] == "RSI(2) 25.00 fell below 30"
     assert signals["reason"][6].endswith("rose above 70")
+
+
+def test_a_breakout_is_a_close_beyond_the_extremes_of_the_bars_before() -> None:
+    strategy = DonchianBreakout(channel_bars=2, trailing_stop_atr=2)
+    frame = candles([10.0, 10.5, 10.2, 10.9, 11.5, 10.0, 9.8], spread=0.1)
+    signals = complete_signals(strategy, frame)
+    assert signals["action"].to_list() == ["HOLD", "HOLD", "HOLD", "BUY", "HOLD", "SELL", "HOLD"]
+    assert signals["reason"][3] == "close 10.9000 above the highest high 10.6000 of 2 bars"
+    assert signals["reason"][5] == "close 10.0000 below the lowest low 10.1000 of 2 bars"
+    assert signals["entry"].to_list() == [None, None, None, 10.9, None, 10.0, None]
+    assert signals["trailing_stop_atr"].to_list() == [None, None, None, 2.0, None, 2.0, None]
+    assert signals["entry_type"].null_count() == 7
+
+
+def test_a_breakouts_stop_entry_waits_at_the_end_of_the_bar_that_broke_out() -> None:
+    strategy = DonchianBreakout(channel_bars=2, entry_type="stop", expiry_bars=3)
+    signals = complete_signals(strategy, candles([10.0, 10.5, 10.2, 10.9, 11.5, 10.0, 9.8], spread=0.1))
+    acting_rows = signals.filter(pl.col("action") != "HOLD").select("action", "entry", "entry_type", "expiry_bars").rows()
+    assert acting_rows == [("BUY", 11.0, "stop", 3), ("SELL", 9.9, "stop", 3)]
+
+
+def test_the_macd_is_bought_and_sold_where_its_histogram_changes_sign() -> None:
+    strategy = MacdTrend(fast=1, slow=2, signal=2, stop_loss_bps=100)
+    signals = complete_signals(strategy, candles([10.0, 9.0, 7.0, 8.0, 9.0, 8.0]))
+    assert signals["action"].to_list() == ["HOLD", "HOLD", "HOLD", "BUY", "HOLD", "SELL"]
+    assert signals["reason"][3] == "MACD(1, 2) crossed above its signal(2) by 0.240741"
+    assert signals["stop_loss_bps"].to_list() == [None, None, None, 100.0, None, 100.0]
+
+
+def test_bollinger_bands_are_bought_below_and_sold_above_and_left_at_the_middle_if_asked() -> None:
+    closes = [10.0, 10.1, 10.0, 9.0, 9.9, 10.0, 10.05, 11.5]
+    opposite = BollingerReversion(period=3, deviations=1.2)
+    assert acting(opposite, candles(closes)) == [(3, "BUY"), (7, "SELL")]
+    middle = BollingerReversion(period=3, deviations=1.2, exit_at="middle")
+    signals = complete_signals(middle, candles(closes))
+    assert acting(middle, candles(closes)) == [(3, "BUY"), (4, "EXIT"), (7, "SELL")]
+    assert signals["reason"][3] == "close 9.0000 below the lower Bollinger(3, 1.2) band 9.1040"
+    assert signals["reason"][4] == "close 9.9000 at the middle Bollinger(3, 1.2) band 9.6333"
+
+
+def test_a_limit_entry_asks_for_the_deciding_close() -> None:
+    strategy = BollingerReversion(period=3, deviations=1.2, entry_type="limit", expiry_bars=2)
+    signals = complete_signals(strategy, candles([10.0, 10.1, 10.0, 9.0, 9.9, 10.0, 10.05, 11.5]))
+    rows = signals.filter(pl.col("action") != "HOLD").select("action", "entry", "entry_type", "expiry_bars").rows()
+    assert rows == [("BUY", 9.0, "limit", 2), ("SELL", 11.5, "limit", 2)]
+
+
+def test_the_supertrend_is_followed_at_each_turn() -> None:
+    strategy = SuperTrend(period=2, multiple=1)
+    signals = complete_signals(strategy, candles([10.0, 9.0, 8.0, 10.0, 11.0, 8.0, 7.0]))
+    assert signals["action"].to_list() == ["HOLD", "HOLD", "HOLD", "BUY", "HOLD", "SELL", "HOLD"]
+    assert signals["reason"][3] == "SuperTrend(2, 1) turned up at close 10.0000; the line is now 7.5000"
+
+
+@pytest.mark.parametrize("strategy", [SuperTrend(), MacdTrend(), SmaCross()], ids=repr)
+def test_trend_followers_take_the_sides_in_turn(strategy: Strategy) -> None:
+    actions = [action for _, action in acting(strategy, real_candles("binance_SOLUSDT_4h"))]
+    assert len(actions) > 50
+    assert all(one != other for one, other in pairwise(actions))
 
 
 def test_buy_and_hold_buys_at_the_first_bar_only() -> None:
@@ -207,6 +295,13 @@ def test_buy_and_hold_buys_at_the_first_bar_only() -> None:
         (FibonacciGoldenZone, {"stop_retracement": 0.6}),
         (FibonacciGoldenZone, {"target_2_extension": 1.0}),
         (BuyAndHold, {"target_weight": float("inf")}),
+        (MacdTrend, {"fast": 26}),
+        (SmaCross, {"stop_loss_bps": 10_000}),
+        (SmaCross, {"trailing_stop_bps": 0}),
+        *(
+            (strategy, {"trailing_stop_bps": 100, "trailing_stop_atr": 2})
+            for strategy in (DonchianBreakout, MacdTrend, BollingerReversion, SuperTrend)
+        ),
     ],
 )
 def test_parameters_that_contradict_each_other_or_leave_their_bounds_are_refused(
@@ -246,7 +341,10 @@ class Answering(Strategy):
         ({"action": "HOLD", "colour": "red"}, "unknown columns"),
         ({"reason": "because"}, "must answer `action`"),
         ({"action": ["HOLD"]}, "each of 3 candles"),
-        ({"action": ["HOLD", "HODL", "HOLD"]}, "action must be BUY, SELL, EXIT or HOLD; action is 'HODL' at 2026-01-01 01:00 UTC"),
+        (
+            {"action": ["HOLD", "HODL", "HOLD"]},
+            "action must be BUY, SELL, EXIT or HOLD; action is 'HODL' at 2026-01-01 01:00 UTC",
+        ),
         ({"action": ["HOLD", None, "HOLD"]}, "action is None at 2026-01-01 01:00"),
         ({"action": "BUY", "entry": -1.0}, "entry must be a finite number above 0; entry is -1.0"),
         ({"action": "BUY", "entry": float("nan")}, "entry must be a finite number above 0; entry is nan"),

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from candlewick.strategies.contract import Strategy
-from candlewick.strategies.decisions import decide, prices
+from candlewick.strategies.contract import BUY, SIDES, Actions, Strategy
+from candlewick.strategies.decisions import SideArray, decide, prices, short_form
 
 
 class BuyAndHold(Strategy):
@@ -18,9 +18,18 @@ class BuyAndHold(Strategy):
 
     def signals(self, candles: pl.DataFrame) -> pl.DataFrame:
         """BUY in the first row, HOLD in all others."""
-        buy = np.arange(candles.height) == 0
-        at_buy = {"entry": prices(candles, "close")}
-        if self.target_weight is not None:
-            at_buy["target_weight"] = np.full(candles.height, self.target_weight)
         reasons = {0: "first bar: buy and hold"} if candles.height else {}
-        return decide(buy, np.zeros_like(buy), reasons, at_buy)
+        return decide(_first(candles), reasons, {"entry": prices(candles, "close"), **self._weight()}, {})
+
+    def actions(self, candles: pl.DataFrame) -> Actions:
+        """As `signals`."""
+        return short_form(_first(candles), self._weight())
+
+    def _weight(self) -> dict[str, float]:
+        return {} if self.target_weight is None else {"target_weight": self.target_weight}
+
+
+def _first(candles: pl.DataFrame) -> SideArray:
+    sides = np.zeros(candles.height, dtype=np.int8)
+    sides[:1] = SIDES[BUY]
+    return sides

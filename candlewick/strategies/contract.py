@@ -1,8 +1,10 @@
 """What a strategy is: frozen, validated parameters, a warm-up in bars, and one function from candles to signals."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
@@ -35,7 +37,23 @@ SIGNAL_SCHEMA: Mapping[str, pl.DataType] = {
     **dict.fromkeys(DISTANCES, pl.Float64()),
     **dict.fromkeys(BAR_COUNTS, pl.Int64()),
 }
+# An action's side in arrays; 0 holds.
+SIDES: Mapping[str, int] = {BUY: 1, SELL: -1, EXIT: -2, HOLD: 0}
 _NUMBERS = tuple(name for name, kind in SIGNAL_SCHEMA.items() if kind == pl.Float64())
+
+
+@dataclass(frozen=True, slots=True)
+class Actions:
+    """Signals in short: only the bars that act, for strategies that enter at the market and protect each entry alike.
+
+    ``rows`` int64 ascending, the bars after the warm-up whose action is not HOLD; ``sides`` int8 of the same length: 1 BUY,
+    -1 SELL, -2 EXIT. ``constants`` holds the columns of SIGNAL_SCHEMA that have one value on every BUY and SELL (a column on one
+    of the two sides only cannot be said so). `entry`, which a market entry does not act on, and `reason` are left out.
+    """
+
+    rows: np.ndarray[tuple[int], np.dtype[np.int64]]
+    sides: np.ndarray[tuple[int], np.dtype[np.int8]]
+    constants: Mapping[str, float] = field(default_factory=dict)
 
 
 class Strategy(BaseModel):
@@ -56,6 +74,13 @@ class Strategy(BaseModel):
     def signals(self, candles: pl.DataFrame) -> pl.DataFrame:
         """One row per candle, in the same order: at least `action`; any other column of SIGNAL_SCHEMA. No other columns."""
         raise UnknownStrategy(f"{type(self).__name__} has no signals(candles)")
+
+    def actions(self, candles: pl.DataFrame) -> Actions | None:
+        """The same as `signals`, without a frame and without reasons; None where it can only be said in a frame.
+
+        Optional: sweeps and backtests take it, where there is one, because a frame of text costs more than the decisions.
+        """
+        return None
 
 
 def complete_signals(strategy: Strategy, candles: pl.DataFrame) -> pl.DataFrame:

@@ -78,7 +78,7 @@ class FibonacciGoldenZone(Strategy):
             f"of swing {price_text(swings.low[bar])}→{price_text(swings.high[bar])}{self._confirmation_text()}"
             for bar in np.flatnonzero(buy).tolist()
         }
-        return decide(buy, np.zeros_like(buy), reasons, levels)
+        return decide(buy.astype(np.int8), reasons, levels, {})
 
     def _confirmed(self, candles: pl.DataFrame, lower: FloatArray) -> BoolArray:
         opens, closes = prices(candles, "open"), prices(candles, "close")

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
-from candlewick.strategies.contract import Strategy
-from candlewick.strategies.decisions import FloatArray, becomes_true, decide, prices
+from candlewick.strategies.contract import Actions, Strategy
+from candlewick.strategies.decisions import FloatArray, SideArray, becomes_true, decide, prices, short_form, sides_of
 
 
 class RsiReversion(Strategy):
@@ -17,9 +17,11 @@ class RsiReversion(Strategy):
     period: int = Field(14, ge=2, le=1_000, description="bars of the relative strength index")
     oversold: float = Field(30.0, gt=0, lt=100, description="buy when the index falls below this")
     overbought: float = Field(70.0, gt=0, lt=100, description="sell when the index rises above this; more than oversold")
-    stop_loss_atr: float | None = Field(None, gt=0, le=100, description="stop below the fill price, in ATR(14); none: no stop")
+    stop_loss_atr: float | None = Field(
+        None, gt=0, le=100, description="stop this far from the fill price, in ATR(14); none: no stop"
+    )
     take_profit_1_atr: float | None = Field(
-        None, gt=0, le=1_000, description="first target above the fill price, in ATR(14); none: no target"
+        None, gt=0, le=1_000, description="first target this far from the fill price, in ATR(14); none: no target"
     )
 
     @model_validator(mode="after")
@@ -37,19 +39,27 @@ class RsiReversion(Strategy):
 
     def signals(self, candles: pl.DataFrame) -> pl.DataFrame:
         """BUY on the bar that falls below `oversold`, SELL on the bar that rises above `overbought`."""
-        from candlewick.indicators import rsi
-
-        closes = prices(candles, "close")
-        strength = rsi(closes, self.period)
-        buy, sell = becomes_true(strength < self.oversold), becomes_true(strength > self.overbought)
-        buy[: self.warmup], sell[: self.warmup] = False, False
+        strength, sides = self._decide(candles)
         reasons = {
             bar: f"RSI({self.period}) {strength[bar]:.2f} fell below {self.oversold:g}"
-            if buy[bar]
+            if sides[bar] > 0
             else f"RSI({self.period}) {strength[bar]:.2f} rose above {self.overbought:g}"
-            for bar in np.flatnonzero(buy | sell).tolist()
+            for bar in np.flatnonzero(sides).tolist()
         }
-        at_buy: dict[str, FloatArray | float] = {"entry": closes}
-        distances = {"stop_loss_atr": self.stop_loss_atr, "take_profit_1_atr": self.take_profit_1_atr}
-        at_buy |= {leg: distance for leg, distance in distances.items() if distance is not None}
-        return decide(buy, sell, reasons, at_buy)
+        return decide(sides, reasons, {"entry": prices(candles, "close"), **self._legs()}, self._legs())
+
+    def actions(self, candles: pl.DataFrame) -> Actions:
+        """As `signals`."""
+        return short_form(self._decide(candles)[1], self._legs())
+
+    def _decide(self, candles: pl.DataFrame) -> tuple[FloatArray, SideArray]:
+        """The index, and what is done about it, shape (bars,) each."""
+        from candlewick.indicators import rsi
+
+        strength = rsi(prices(candles, "close"), self.period)
+        buy, sell = becomes_true(strength < self.oversold), becomes_true(strength > self.overbought)
+        return strength, sides_of(buy, sell, self.warmup)
+
+    def _legs(self) -> dict[str, float]:
+        legs = {"stop_loss_atr": self.stop_loss_atr, "take_profit_1_atr": self.take_profit_1_atr}
+        return {leg: distance for leg, distance in legs.items() if distance is not None}

@@ -6,8 +6,9 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
-from candlewick.strategies.contract import Strategy
-from candlewick.strategies.decisions import BoolArray, decide, price_text, prices
+from candlewick.strategies.contract import Actions, Strategy
+from candlewick.strategies.decisions import decide, price_text, prices, prices_in_place
+from candlewick.strategies.protection import StopLossBps, TakeProfit1Bps, TrailingStopBps, protection
 
 
 class SmaCross(Strategy):
@@ -19,6 +20,9 @@ class SmaCross(Strategy):
     name: ClassVar[str] = "sma_cross"
     fast: int = Field(10, ge=1, le=2_000, description="bars of the fast moving average")
     slow: int = Field(30, ge=2, le=2_000, description="bars of the slow moving average; more than fast")
+    stop_loss_bps: StopLossBps = None
+    take_profit_1_bps: TakeProfit1Bps = None
+    trailing_stop_bps: TrailingStopBps = None
 
     @model_validator(mode="after")
     def _fast_is_faster(self) -> Self:
@@ -33,23 +37,28 @@ class SmaCross(Strategy):
 
     def signals(self, candles: pl.DataFrame) -> pl.DataFrame:
         """BUY on the bar of a cross up, SELL on the bar of a cross down."""
-        from candlewick.indicators import sma, sma_cross_sign
+        from candlewick.indicators import sma
 
-        closes = prices(candles, "close")
-        up, down = _crosses(sma_cross_sign(closes, self.fast, self.slow))
+        crosses, closes = self.actions(candles), prices(candles, "close")
         fast, slow = sma(closes, self.fast), sma(closes, self.slow)
         reasons = {
-            bar: f"SMA({self.fast}) {price_text(fast[bar])} crossed {'above' if up[bar] else 'below'} "
+            bar: f"SMA({self.fast}) {price_text(fast[bar])} crossed {'above' if side > 0 else 'below'} "
             f"SMA({self.slow}) {price_text(slow[bar])}"
-            for bar in np.flatnonzero(up | down).tolist()
+            for bar, side in zip(crosses.rows.tolist(), crosses.sides.tolist(), strict=True)
         }
-        return decide(up, down, reasons, {"entry": closes})
+        sides = np.zeros(closes.size, dtype=np.int8)
+        sides[crosses.rows] = crosses.sides
+        return decide(sides, reasons, {"entry": closes, **crosses.constants}, crosses.constants)
 
+    def actions(self, candles: pl.DataFrame) -> Actions:
+        """As `signals`; compiled, one pass over the closes where they lie."""
+        from candlewick.crossing import sma_crosses, turns
 
-def _crosses(sign: np.ndarray[tuple[int], np.dtype[np.int64]]) -> tuple[BoolArray, BoolArray]:
-    """Where the last sign that was not 0 turns from -1 to 1, and from 1 to -1."""
-    apart = np.flatnonzero(sign)
-    turns = apart[1:][sign[apart[1:]] != sign[apart[:-1]]]
-    up, down = np.zeros(sign.size, dtype=np.bool_), np.zeros(sign.size, dtype=np.bool_)
-    up[turns], down[turns] = sign[turns] > 0, sign[turns] < 0
-    return up, down
+        rows, sides, exact = sma_crosses(prices_in_place(candles, "close"), self.fast, self.slow)
+        if not exact:
+            from candlewick.indicators import sma_cross_sign
+
+            turned = turns(sma_cross_sign(prices(candles, "close"), self.fast, self.slow).astype(np.int8))
+            rows = np.flatnonzero(turned)
+            sides = turned[rows]
+        return Actions(rows, sides, protection(self))
