@@ -162,7 +162,7 @@ def _rhythm(steps: Times, interval_ms: int) -> Times:
 def _hole(start_ms: int, end_ms: int, step_ms: int, since_ms: int, until_ms: int) -> FundingHole:
     """The payments that are due every ``step_ms`` between two times, as far as they are in the span."""
     due = np.arange(start_ms + step_ms, end_ms - HOUR_TOLERANCE_MS, step_ms, dtype=np.int64)
-    absent = int(((due > since_ms) & (due < until_ms)).sum())
+    absent = int((due > since_ms).sum())
     return FundingHole(max(start_ms, since_ms), min(end_ms, until_ms), absent)
 
 

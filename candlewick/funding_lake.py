@@ -29,6 +29,8 @@ FUNDING_LAKE_SCHEMA: Mapping[str, pl.DataType] = {**FUNDING_SCHEMA, "source": pl
 # Payments before a span say when those inside of it are due. No exchange lets more than a day pass between two.
 LOOK_BACK_MS = 2 * DAY_MS
 
+# A source that is copied is copied whole: its fingerprint says nothing of how much of it was.
+_END_OF_TIME_MS = 253_402_300_800_000
 _PARTITION = re.compile(r"\d{4}\.parquet")
 _FINGERPRINT = ".fingerprint"
 
@@ -62,7 +64,7 @@ def plan_funding(
     A source that can change as a whole is asked for everything when its fingerprint is another than the lake remembers.
     """
     if source is not None:
-        return None if funding_fingerprint(lake, series) == source else FundingPlan(series, 0, until_ms, source)
+        return None if funding_fingerprint(lake, series) == source else FundingPlan(series, 0, _END_OF_TIME_MS, source)
     holes = funding_holes(read_funding(lake, series, since_ms - LOOK_BACK_MS, until_ms), since_ms, until_ms, interval_h)
     if not holes:
         return None

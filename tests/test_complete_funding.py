@@ -225,14 +225,14 @@ def test_a_changed_funding_file_is_read_again_and_a_listing_asks_for_nothing_bef
         frame = payments(first, count).select(pl.col("noted_at").alias("ts"), pl.col("rate").alias("funding_rate"))
         frame.write_parquet(folder / "binanceusdm_BTCUSDT_funding_8h.parquet")
 
-    def ask() -> pl.DataFrame:
-        market = FilesMarket(str(folder), None, START_MS + 900 * HOUR_MS)
+    def ask(until_ms: int = START_MS + 900 * HOUR_MS) -> pl.DataFrame:
+        market = FilesMarket(str(folder), None, until_ms)
         series = market.series(BITCOIN, "1h")
         lake.append(series, bars, "files", FETCHED)
 
         async def run() -> dict[str, pl.DataFrame]:
             instruments: dict[str, Instrument] = await market.instruments((BITCOIN,))
-            span = START_MS - 900 * HOUR_MS, START_MS + 900 * HOUR_MS
+            span = START_MS - 900 * HOUR_MS, until_ms
             return await complete_funding(MarketAccess(market), lake, instruments, {BITCOIN: series}, *span)
 
         return asyncio.run(run())[BITCOIN]
@@ -241,4 +241,6 @@ def test_a_changed_funding_file_is_read_again_and_a_listing_asks_for_nothing_bef
     with pytest.raises(FundingMissing, match="BTC/USDT:USDT: 5 funding payments between 2024-01-07 08:00 and 2024-01-09 08:00"):
         ask()
     told(0, 30)
-    assert funding_at_ms(ask())[-1] == START_MS + 24 * INTERVAL_MS
+    for payments_due in (7, 24):
+        answer = ask(START_MS + payments_due * INTERVAL_MS + 1)
+        assert funding_at_ms(answer).tolist() == [START_MS + n * INTERVAL_MS for n in range(payments_due + 1)]
