@@ -11,7 +11,8 @@ import polars as pl
 
 from candlewick.account import Account, TermsVersion
 from candlewick.candles import FormingBar, candle_digest, opened_at_ms
-from candlewick.engine.bars import Integers, build_input, forming_opens
+from candlewick.engine.bars import Beside, build_input, forming_opens
+from candlewick.engine.grids import Integers
 from candlewick.engine.run import advance, advance_open
 from candlewick.engine.state import EngineState
 from candlewick.engine.terms import Terms
@@ -59,10 +60,12 @@ def advance_account(
     signals: Mapping[int, Frames],
     until_ms: int | None,
     forming: Mapping[str, FormingBar | None],
+    beside: Beside | None = None,
 ) -> Advanced:
     """Step over every bar after the state's watermark up to ``until_ms``, each under its terms, then the forming bar's open.
 
-    ``signals`` by version of the terms and symbol. ``forming`` may hold a bar that opens right after ``until_ms``.
+    ``signals`` by version of the terms and symbol. ``forming`` may hold a bar that opens right after ``until_ms``. ``beside``:
+    funding of perpetuals up to the close of the last bar.
     """
     segments: list[Segment] = []
     bars = 0
@@ -73,7 +76,7 @@ def advance_account(
             continue
         terms = engine_terms(account, version)
         state = state.under(version.version, lifts_halt=version.lifts_halt)
-        rows = build_input(terms, candles, signals[version.version], state.watermark_ms, min(end_ms, until_ms))
+        rows = build_input(terms, candles, signals[version.version], state.watermark_ms, min(end_ms, until_ms), beside)
         moved = advance(state, terms, rows)
         state, bars = moved.state, bars + len(rows.times)
         segments.append(Segment(version.strategy, terms, signals[version.version], moved.events, moved.equity))
@@ -102,9 +105,11 @@ def _open_forming(
 ) -> tuple[EngineState, Segment | None, tuple[int, dict[str, float]] | None]:
     """Do the open phase of the bar after ``until_ms`` if every symbol that could act in it shows its open.
 
-    Not when the account is further on: candles that end before its watermark show no open of its next bar.
+    Not when the account is further on: candles that end before its watermark show no open of its next bar. Not with perpetuals:
+    funding that is due at an open is paid before anything fills there, and may be published later.
     """
-    if state.watermark_ms != until_ms:
+    perpetual = any(instrument.kind == "perpetual" for instrument in account.current.instruments)
+    if state.watermark_ms != until_ms or perpetual:
         return state, None, None
     opened_ms = until_ms + timeframe_ms(account.timeframe)
     version = [terms for terms in account.terms if terms.effective_from_ms <= opened_ms][-1]

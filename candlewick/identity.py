@@ -19,5 +19,10 @@ def signal_id(account: str, symbol: str, decided_at_ms: int) -> str:
     return f"signal-{_digest(account, symbol, str(decided_at_ms))}"
 
 
+def funding_id(account: str, symbol: str, due_at_ms: int) -> str:
+    """Id of a funding payment: the transaction of its postings."""
+    return f"funding-{_digest(account, symbol, str(due_at_ms))}"
+
+
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:_HEX_DIGITS]

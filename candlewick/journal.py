@@ -12,13 +12,22 @@ import polars as pl
 
 from candlewick.amounts import amount_column, from_units
 from candlewick.candles import opened_at_ms
-from candlewick.engine.bars import price_units
-from candlewick.engine.layout import CASH_DECIMALS, Kind, Leg
+from candlewick.engine.grids import price_units
+from candlewick.engine.layout import CASH_DECIMALS, Form, Kind, Leg
 from candlewick.engine.state import EngineState
 from candlewick.engine.terms import Records, Terms, price_decimals, quantity_decimals
-from candlewick.identity import signal_id
-from candlewick.journal_events import KIND_NAMES, LEG_NAMES, OUTCOME_NAMES, PHASE_NAMES, Event, EventReader
-from candlewick.journal_orders import FIRST_FILL, OrderBook
+from candlewick.identity import funding_id, signal_id
+from candlewick.journal_events import (
+    KIND_NAMES,
+    LEG_NAMES,
+    OUTCOME_NAMES,
+    PHASE_NAMES,
+    POSITION_SIDE_NAMES,
+    SIDE_NAMES,
+    Event,
+    EventReader,
+)
+from candlewick.journal_orders import OrderBook
 from candlewick.rows import POSITION_ROW, POSTING_ROW, SIGNAL_ROW, TEXT, TIME, Value, frame
 from candlewick.timeframes import timeframe_ms
 
@@ -107,7 +116,7 @@ def _segment_rows(
     return (
         _signal_rows(reader, segment),
         _fill_rows(reader, filled, told),
-        _posting_rows(reader, filled, told),
+        _posting_rows(reader, segment.events, told),
         _event_rows(reader, segment.events, told),
     )
 
@@ -117,7 +126,7 @@ def _read(reader: EventReader, book: OrderBook, events: Records) -> _Told:
     for values in events.tolist():
         event = Event._make(values)
         if event.kind == Kind.ORDER:
-            book.order(reader, event)
+            book.place(reader, event)
         elif event.kind == Kind.FILL:
             fill_id, reason = book.fill(reader, event)
             told.fill_ids.append(fill_id)
@@ -126,6 +135,8 @@ def _read(reader: EventReader, book: OrderBook, events: Records) -> _Told:
             book.refuse(reader, event)
         elif event.kind == Kind.CANCEL:
             book.cancel(reader, event)
+        elif event.kind == Kind.EXPIRY:
+            book.expire(reader, event)
         elif event.kind == Kind.STOP_MOVED:
             book.move_stop(reader, event)
         told.documents.append(reader.document(event))
@@ -147,16 +158,16 @@ def _event_rows(reader: EventReader, events: Records, told: _Told) -> pl.DataFra
 
 def _fill_rows(reader: EventReader, filled: Records, told: _Told) -> pl.DataFrame:
     prices, quantities = _decimals(reader.price_decimals, filled), _decimals(reader.quantity_decimals, filled)
-    buying = filled["leg"] == Leg.ENTRY
+    entering = filled["leg"] == Leg.ENTRY
     return pl.DataFrame(
         {
             "fill_id": pl.Series(told.fill_ids, dtype=TEXT),
             "account": _same(reader.account, len(filled)),
             "symbol": _named(filled["symbol"], dict(enumerate(reader.terms.symbols))),
-            "client_order_id": pl.Series([fill_id.removesuffix(FIRST_FILL) for fill_id in told.fill_ids], dtype=TEXT),
+            "client_order_id": pl.Series([fill_id.rpartition(".")[0] for fill_id in told.fill_ids], dtype=TEXT),
             "sequence": filled["sequence"],
             "leg": _named(filled["leg"], LEG_NAMES),
-            "side": _named(buying, {True: "buy", False: "sell"}),
+            "side": _named(filled["side"], SIDE_NAMES),
             "bar_opened_at": _times(filled["at"]),
             "phase": _named(filled["phase"], PHASE_NAMES),
             "reference_price": amount_column(filled["reference_price"], prices),
@@ -164,30 +175,77 @@ def _fill_rows(reader: EventReader, filled: Records, told: _Told) -> pl.DataFram
             "quantity": amount_column(filled["quantity"], quantities),
             "notional": amount_column(filled["notional"], CASH_DECIMALS),
             "fee": amount_column(filled["fee"], CASH_DECIMALS),
-            "realized_pnl": amount_column(filled["realized"], CASH_DECIMALS, ~buying),
+            "realized_pnl": amount_column(filled["realized"], CASH_DECIMALS, ~entering),
             "reason": pl.Series(told.fill_reasons, dtype=TEXT),
+            "position_side": _named(filled["position_side"], POSITION_SIDE_NAMES),
         }
     )
 
 
-def _posting_rows(reader: EventReader, filled: Records, told: _Told) -> pl.DataFrame:
-    """Five postings a fill: the position against the market, the cash against the market and the fees."""
-    sign = np.where(filled["leg"] == Leg.ENTRY, 1, -1)
-    quantity, notional, fee = sign * filled["quantity"], sign * filled["notional"], filled["fee"]
-    amounts = np.stack([quantity, -quantity, -notional - fee, notional, fee], axis=1)
+def _posting_rows(reader: EventReader, events: Records, told: _Told) -> pl.DataFrame:
+    """The postings of fills and funding payments, in the order in which they happened."""
+    fills, payments = events[events["kind"] == Kind.FILL], events[events["kind"] == Kind.FUNDING]
+    if not len(payments):
+        return _fill_postings(reader, fills, told)
+    sequence = pl.concat([pl.Series("sequence", np.repeat(fills["sequence"], 5)), pl.Series(np.repeat(payments["sequence"], 2))])
+    rows = pl.concat([_fill_postings(reader, fills, told), _funding_postings(reader, payments)])
+    return rows.with_columns(sequence.alias("sequence")).sort("sequence", maintain_order=True).drop("sequence")
+
+
+def _fill_postings(reader: EventReader, filled: Records, told: _Told) -> pl.DataFrame:
+    """Five postings a fill: the position against the market, and what comes into the cash against the market and the fees.
+
+    A fill on margin settles only what was won or lost with it; the margin stays in the cash, reserved.
+    """
+    quantity, settled, fee = filled["side"] * filled["quantity"], filled["settled"], filled["fee"]
+    amounts = np.stack([quantity, -quantity, settled - fee, -settled, fee], axis=1)
     cash = np.full(len(filled), CASH_DECIMALS)
     quantities = _decimals(reader.quantity_decimals, filled)
     decimals = np.stack([quantities, quantities, cash, cash, cash], axis=1)
     bases = [reader.terms.instruments[symbol].base for symbol in filled["symbol"].tolist()]
+    return _postings(
+        reader,
+        [fill_id for fill_id in told.fill_ids for _ in range(5)],
+        _FILL_LEGS * len(filled),
+        [asset for base in bases for asset in (base, base, *[reader.quote] * 3)],
+        amount_column(amounts.ravel(), decimals.ravel()),
+        np.repeat(filled["at"], 5),
+    )
+
+
+def _funding_postings(reader: EventReader, payments: Records) -> pl.DataFrame:
+    """Two postings a payment: what comes into the cash, and the same as funding paid or received."""
+    symbols = [reader.terms.symbols[symbol] for symbol in payments["symbol"].tolist()]
+    ids = [funding_id(reader.account, symbol, at) for symbol, at in zip(symbols, payments["at"].tolist(), strict=True)]
+    amounts = np.stack([payments["settled"], -payments["settled"]], axis=1).ravel()
+    return _postings(
+        reader,
+        [one for one in ids for _ in range(2)],
+        ["assets:cash", "expenses:funding"] * len(ids),
+        [reader.quote] * (2 * len(ids)),
+        amount_column(amounts, CASH_DECIMALS),
+        np.repeat(payments["at"], 2),
+    )
+
+
+def _postings(
+    reader: EventReader, transactions: list[str], accounts: list[str], assets: list[str], amounts: pl.Series, at: Integers
+) -> pl.DataFrame:
+    """Rows of POSTING_ROW; those of one transaction lie together and are numbered from 1."""
+    number = 0
+    ids = []
+    for before, transaction in zip(["", *transactions], transactions, strict=False):
+        number = number + 1 if before == transaction else 1
+        ids.append(f"{transaction}-{number}")
     return pl.DataFrame(
         {
-            "posting_id": pl.Series([f"{fill_id}-{leg}" for fill_id in told.fill_ids for leg in range(1, 6)], dtype=TEXT),
-            "account": _same(reader.account, 5 * len(filled)),
-            "transaction_id": pl.Series([fill_id for fill_id in told.fill_ids for _ in range(5)], dtype=TEXT),
-            "ledger_account": pl.Series(_FILL_LEGS * len(filled), dtype=TEXT),
-            "asset": pl.Series([asset for base in bases for asset in (base, base, *[reader.quote] * 3)], dtype=TEXT),
-            "amount": amount_column(amounts.ravel(), decimals.ravel()),
-            "market_at": _times(np.repeat(filled["at"], 5)),
+            "posting_id": pl.Series(ids, dtype=TEXT),
+            "account": _same(reader.account, len(ids)),
+            "transaction_id": pl.Series(transactions, dtype=TEXT),
+            "ledger_account": pl.Series(accounts, dtype=TEXT),
+            "asset": pl.Series(assets, dtype=TEXT),
+            "amount": amounts,
+            "market_at": _times(at),
         }
     )
 
@@ -237,7 +295,7 @@ def _position_rows(account: str, terms: Terms, state: EngineState) -> pl.DataFra
         if position["quantity"] == 0:
             continue
         prices, quantities = price_decimals(instrument), quantity_decimals(instrument)
-        names = ("entry_price", "last_price", "stop", "target_1", "target_2")
+        names = ("entry_price", "last_price", "stop", "target_1", "target_2", "liquidation")
         level = {name: from_units(int(position[name]), prices) for name in names}
         rows.append(
             {
@@ -251,6 +309,10 @@ def _position_rows(account: str, terms: Terms, state: EngineState) -> pl.DataFra
                 "take_profit_2": level["target_2"] or None,
                 "last_price": level["last_price"],
                 "opened_at": int(position["opened_at"]),
+                "side": POSITION_SIDE_NAMES[int(position["side"])],
+                "margin": from_units(int(position["margin"]), CASH_DECIMALS) if instrument.kind != "spot" else None,
+                "liquidation_price": level["liquidation"] or None,
+                "trailing_stop": level["stop"] if position["trail_form"] != Form.NONE else None,
             }
         )
     return frame(rows, POSITION_ROW)

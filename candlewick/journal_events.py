@@ -8,13 +8,16 @@ from candlewick.engine.layout import CASH_DECIMALS, NEVER, Kind, Leg, Outcome, P
 from candlewick.engine.terms import Terms, price_decimals, quantity_decimals
 from candlewick.identity import client_order_id, signal_id
 
-_COUNTED = frozenset({Rule.COOLDOWN, Rule.MAX_OPEN_POSITIONS, Rule.ATR_UNKNOWN})
-_PRICED = frozenset({Rule.STOP_BEYOND_ENTRY, Rule.TARGET_BEYOND_ENTRY})
+_COUNTED = frozenset({Rule.COOLDOWN, Rule.MAX_OPEN_POSITIONS, Rule.ATR_UNKNOWN, Rule.VOLATILITY_UNKNOWN, Rule.WEIGHT_MISSING})
+_RATE_DECIMALS = 8  # of layout.RATE
+_PRICED = frozenset({Rule.STOP_BEYOND_ENTRY, Rule.TARGET_BEYOND_ENTRY, Rule.STOP_MISSING})
 
 KIND_NAMES = {kind.value: kind.name.lower() for kind in Kind}
 LEG_NAMES = {leg.value: leg.name.lower() for leg in Leg}
 PHASE_NAMES = {phase.value: phase.name.lower() for phase in Phase}
 RULE_NAMES = {rule.value: rule.name.lower() for rule in Rule}
+SIDE_NAMES = {1: "buy", -1: "sell"}
+POSITION_SIDE_NAMES = {1: "long", -1: "short"}
 OUTCOME_NAMES = {outcome.value: outcome.name.lower() for outcome in Outcome}
 
 
@@ -28,17 +31,24 @@ class Event(NamedTuple):
     leg: int
     decided_at: int
     phase: int
+    side: int
+    position_side: int
     price: int
     reference_price: int
     quantity: int
+    left: int
     notional: int
+    settled: int
     fee: int
     realized: int
     budget: int
+    entry_type: int
+    expires_at: int
     rule: int
     rule_limit: int
     rule_value: int
     outcome: int
+    why: int
 
 
 OrderKey = tuple[str, int, str]
@@ -99,6 +109,9 @@ class EventReader:
             document["outcome"] = OUTCOME_NAMES[event.outcome]
         if event.symbol != NEVER:
             document |= self._amounts(event)
+        if event.kind == Kind.FUNDING:
+            document["funding"] = units_text(event.settled, CASH_DECIMALS)
+            document["rate"] = units_text(event.rule_value, _RATE_DECIMALS)
         if event.rule:
             decimals = self.rule_decimals(event)
             document["rule"] = RULE_NAMES[event.rule]

@@ -7,14 +7,37 @@ from decimal import Decimal
 import polars as pl
 
 from candlewick.amounts import from_units, plain
-from candlewick.engine.layout import CASH_DECIMALS, Leg, Phase, Rule
+from candlewick.engine.layout import CASH_DECIMALS, NEVER, Leg, Pending, Phase, Rule, Why
 from candlewick.identity import signal_id
-from candlewick.journal_events import RULE_NAMES, Event, EventReader, OrderKey, units_text
+from candlewick.journal_events import RULE_NAMES, SIDE_NAMES, Event, EventReader, OrderKey, units_text
 from candlewick.rows import ORDER_ROW, Value, frame
 from candlewick.timeframes import format_utc
 
-ORDER_KINDS = {Leg.ENTRY: "market", Leg.EXIT: "market", Leg.STOP: "stop", Leg.TARGET_1: "limit", Leg.TARGET_2: "limit"}
-_PROTECTIONS = {Leg.STOP: "stop", Leg.TARGET_1: "first target", Leg.TARGET_2: "second target"}
+ORDER_KINDS = {
+    Leg.EXIT: "market",
+    Leg.STOP: "stop",
+    Leg.TARGET_1: "limit",
+    Leg.TARGET_2: "limit",
+    Leg.LIQUIDATION: "liquidation",
+    Leg.TIME_STOP: "market",
+}
+_ENTRY_KINDS = {Pending.MARKET: "market", Pending.LIMIT: "limit", Pending.STOP: "stop"}
+_PROTECTIONS = {
+    Leg.STOP: "stop",
+    Leg.TARGET_1: "first target",
+    Leg.TARGET_2: "second target",
+    Leg.LIQUIDATION: "liquidation price",
+}
+_CANCELLED = {
+    Why.POSITION_CLOSED: "the position is closed",
+    Why.REPLACED: "a newer decision took its place",
+    Why.BUDGET_SPENT: "what was left of its budget is below the exchange's minimum",
+}
+_MOVED = {
+    Why.TARGET_1: "to the entry after the first target",
+    Why.TRAILED: "after the best price so far",
+    Why.BREAK_EVEN: "to the entry, because the position had come far enough into profit",
+}
 REFUSAL_TEXTS = {
     Rule.MAX_DRAWDOWN: "{symbol}: drawdown {value} has reached the halt at {limit}",
     Rule.DAILY_LOSS_LIMIT: "{symbol}: the day's loss limit {limit} was reached (loss now {value})",
@@ -23,14 +46,16 @@ REFUSAL_TEXTS = {
     Rule.INSUFFICIENT_CASH: "{symbol}: free cash {value} {quote} is below the smallest order {limit} {quote}",
     Rule.MIN_NOTIONAL: "{symbol}: notional {value} {quote} is below the exchange's minimum {limit} {quote}",
     Rule.MIN_QUANTITY: "{symbol}: quantity {value} is below the exchange's minimum {limit}",
-    Rule.STOP_BEYOND_ENTRY: "{symbol}: the entry price {value} is at or below its stop {limit}",
-    Rule.TARGET_BEYOND_ENTRY: "{symbol}: the entry price {value} is at or above its target {limit}",
+    Rule.STOP_BEYOND_ENTRY: "{symbol}: the entry price {value} is at or beyond its stop {limit}",
+    Rule.TARGET_BEYOND_ENTRY: "{symbol}: the entry price {value} is at or beyond its target {limit}",
     Rule.ATR_UNKNOWN: "{symbol}: the average true range that its stop or target hangs on needs {limit} bars; there are {value}",
+    Rule.STOP_MISSING: "{symbol}: sizing by risk needs a stop on the losing side of the price; its distance is {value}",
+    Rule.VOLATILITY_UNKNOWN: "{symbol}: sizing by inverse volatility needs a volatility, and there are too few bars for one",
+    Rule.KELLY_NOT_POSITIVE: "{symbol}: Kelly's share is not above 0: closed trades came to {value} {quote}",
+    Rule.WEIGHT_MISSING: "{symbol}: sizing by target weight needs a target_weight, and the signal states none",
 }
 
 Row = dict[str, Value]
-FIRST_FILL = ".1"
-"""What an order's id takes on to name its fill; the engine fills an order at once or not at all."""
 
 
 @dataclass(slots=True)
@@ -79,24 +104,47 @@ class OrderBook:
         )
 
     def cancel(self, reader: EventReader, event: Event) -> None:
-        """The order protected a position that is gone."""
-        self.order(reader, event).update(status="cancelled", closed_at=event.at, reason="the position is closed")
+        """The order is over, unfilled or filled in part."""
+        self.order(reader, event).update(status="cancelled", closed_at=event.at, reason=_CANCELLED[Why(event.why)])
+
+    def expire(self, reader: EventReader, event: Event) -> None:
+        """The order's bars are over."""
+        reason = "price did not come to it in time"
+        self.order(reader, event).update(status="expired", closed_at=event.at, reason=reason)
+
+    def place(self, reader: EventReader, event: Event) -> None:
+        """The order is opened, or stands for another quantity at another price than before."""
+        key = reader.order_key(event)
+        known = key in self.rows
+        row = self.order(reader, event)
+        if known:
+            filled = row["filled_quantity"]
+            assert isinstance(filled, Decimal)
+            quantity = from_units(event.quantity, reader.quantity_decimals[event.symbol])
+            row.update(quantity=quantity + filled, price=from_units(event.price, reader.price_decimals[event.symbol]))
 
     def move_stop(self, reader: EventReader, event: Event) -> None:
-        """The stop has moved to the entry."""
+        """The stop has moved."""
         decimals = reader.price_decimals[event.symbol]
-        reason = f"moved from {units_text(event.reference_price, decimals)} to the entry after the first target"
+        reason = f"moved from {units_text(event.reference_price, decimals)} {_MOVED[Why(event.why)]}"
         self.order(reader, event).update(price=from_units(event.price, decimals), reason=reason)
 
     def fill(self, reader: EventReader, event: Event) -> tuple[str, str]:
-        """The order is filled. Answers the fill's id and reason."""
+        """The order is filled, or a part of it. Answers the fill's id and reason."""
         reason = _fill_reason(reader, event)
         quantity = from_units(event.quantity, reader.quantity_decimals[event.symbol])
         row = self.order(reader, event)
-        row.update(status="filled", closed_at=event.at, quantity=quantity, reason=reason)
+        filled, fills = row["filled_quantity"], row["fills"]
+        assert isinstance(filled, Decimal)
+        assert isinstance(fills, int)
+        row.update(filled_quantity=filled + quantity, fills=fills + 1, reason=reason)
+        if event.leg == Leg.ENTRY or event.leg == Leg.LIQUIDATION:
+            row["quantity"] = filled + quantity
+        if not event.left:
+            row.update(status="filled", closed_at=event.at)
         if event.leg == Leg.TARGET_1:
             self._lower_stop(str(row["symbol"]), event.decided_at, quantity)
-        return f"{row['client_order_id']}{FIRST_FILL}", reason
+        return f"{row['client_order_id']}.{fills + 1}", reason
 
     def _lower_stop(self, symbol: str, decided_at: int, sold: Decimal) -> None:
         """The stop protects what the first target leaves of the position; where that is nothing, it is cancelled next."""
@@ -121,24 +169,49 @@ def _opened(reader: EventReader, event: Event, key: OrderKey) -> Row:
         "signal_id": signal_id(reader.account, symbol, decided_at),
         "sequence": event.sequence,
         "leg": leg,
-        "side": "buy" if event.leg == Leg.ENTRY else "sell",
-        "kind": ORDER_KINDS[Leg(event.leg)],
+        "side": SIDE_NAMES[event.side],
+        "kind": _ENTRY_KINDS.get(Pending(event.entry_type), "market") if event.leg == Leg.ENTRY else ORDER_KINDS[Leg(event.leg)],
         "decided_at": decided_at,
         "status": "open",
         "budget": from_units(event.budget, CASH_DECIMALS) if event.budget else None,
         "quantity": from_units(event.quantity, quantities) if event.quantity else None,
         "price": from_units(event.price, prices) if event.price else None,
+        "filled_quantity": Decimal(0),
+        "fills": 0,
+        "expires_at": event.expires_at if event.expires_at != NEVER else None,
     }
 
 
 def _fill_reason(reader: EventReader, event: Event) -> str:
-    reference = units_text(event.reference_price, reader.price_decimals[event.symbol])
-    taker = event.leg in (Leg.ENTRY, Leg.EXIT, Leg.STOP)
-    slippage = f", slippage {plain(reader.terms.rules.slippage_bps)} bps" if taker else ""
-    if event.leg in (Leg.ENTRY, Leg.EXIT):
-        signal = "buy" if event.leg == Leg.ENTRY else "sell"
-        return f"{signal} signal of {format_utc(event.decided_at)}: filled at the next open {reference}{slippage}"
+    prices = reader.price_decimals[event.symbol]
+    reference = units_text(event.reference_price, prices)
+    rules = reader.terms.rules
+    spread = f", half of a spread of {plain(rules.spread_bps)} bps" if rules.spread_bps else ""
+    taken = f", slippage {plain(rules.slippage_bps)} bps{spread}"
+    part = f"; {units_text(event.left, reader.quantity_decimals[event.symbol])} are left for later bars" if event.left else ""
+    if event.leg == Leg.TIME_STOP:
+        return f"time stop of {format_utc(event.decided_at)}: filled at the next open {reference}{taken}{part}"
+    if event.leg == Leg.EXIT:
+        return f"{_signal_of(event)} signal of {format_utc(event.decided_at)}: filled at the next open {reference}{taken}{part}"
+    if event.leg == Leg.ENTRY:
+        return f"{_entry_text(event, reference, taken, spread)}{part}"
     name = _PROTECTIONS[Leg(event.leg)]
+    cost = taken if event.leg in (Leg.STOP, Leg.LIQUIDATION) else spread
     if event.phase == Phase.OPEN:
-        return f"the bar opened at {reference}, at or beyond the {name}: filled at the open{slippage}"
-    return f"price touched the {name} {reference}{slippage}"
+        return f"the bar opened at {reference}, at or beyond the {name}: filled at the open{cost}{part}"
+    return f"price touched the {name} {reference}{cost}{part}"
+
+
+def _signal_of(event: Event) -> str:
+    return SIDE_NAMES[event.side]
+
+
+def _entry_text(event: Event, reference: str, taken: str, spread: str) -> str:
+    signal = f"{_signal_of(event)} signal of {format_utc(event.decided_at)}"
+    if event.entry_type == Pending.LIMIT:
+        where = "filled at the open" if event.phase == Phase.OPEN else "price came to the limit"
+        return f"{signal}: {where} {reference}{spread}"
+    if event.entry_type == Pending.STOP:
+        where = "the bar opened beyond the stop entry, filled at" if event.phase == Phase.OPEN else "price came to the stop entry"
+        return f"{signal}: {where} {reference}{taken}"
+    return f"{signal}: filled at the next open {reference}{taken}"

@@ -66,6 +66,7 @@ FILL_ROW: Schema = {
     "fee": AMOUNT,
     "realized_pnl": AMOUNT,
     "reason": TEXT,
+    "position_side": TEXT,
 }
 POSTING_ROW: Schema = {
     "posting_id": TEXT,

@@ -131,6 +131,8 @@ def prepare() -> None:
     import flows.paper_trading  # noqa: F401
     from candlewick.code_version import code_version
     from candlewick.engine.bars import EngineInput
+    from candlewick.engine.grids import column_units
+    from candlewick.engine.layout import DECISION, FUNDING, Market
     from candlewick.engine.run import advance, advance_open
     from candlewick.engine.state import open_state
     from candlewick.engine.terms import Terms
@@ -143,9 +145,11 @@ def prepare() -> None:
     atr(ones, ones, ones, 2)
     sma_cross_sign(ones, 2, 3)
     terms = Terms("1h", Decimal(100), (Instrument("A/B", "A", "B", small, small, small, Decimal(5)),), Rules())
-    zeros = [np.zeros(shape, kind) for shape, kind in [((4, 1, 1), np.int64), ((1, 1), np.int8), ((1, 1), np.int64)]]
-    legs = np.zeros((1, 1, 3), np.int8), np.zeros((1, 1, 3), np.int64)
-    advance(open_state(Decimal(100), 1), terms, EngineInput(np.zeros(1, np.int64), *zeros, *legs))
+    one, none, rows = np.zeros((1, 1), np.int64), np.zeros(0, np.int64), np.zeros(1, np.int64)
+    market = Market(rows, one, one, one, one, one[:0], np.zeros((0, 0, 2), np.int64), none, none, none)
+    nothing = np.zeros(0, DECISION), np.zeros(0, FUNDING)
+    advance(open_state(Decimal(100), 1), terms, EngineInput(market, *nothing, rows + 1))
+    column_units(ones, 8, "A/B")
     advance_open(open_state(Decimal(100), 1), terms, 0, np.zeros(1, np.int64))
 
 

@@ -6,6 +6,7 @@ from candlewick.engine.layout import RATE
 _LARGEST_QUOTIENT = 9.0e18
 _LARGEST_PRODUCT = 2.0**112
 _LARGEST_DIVISOR = 2**61
+_LARGEST_AMOUNT = 2**63 - 1
 
 
 @njit
@@ -51,11 +52,10 @@ def round_product(a: int, b: int, divisor: int) -> int:
 
 @njit
 def sum_amounts(a: int, b: int) -> int:
-    """``a + b`` for amounts of 0 and more. Raises OverflowError where the sum leaves 64 bits."""
-    total = a + b
-    if total < 0:
+    """``a + b``. Raises OverflowError where the sum of two positive amounts leaves 64 bits."""
+    if a > 0 and b > _LARGEST_AMOUNT - a:  # asked before the sum: the compiler takes it for granted that a sum does not wrap
         raise OverflowError("an amount left the engine's range")
-    return total
+    return a + b
 
 
 @njit
@@ -71,14 +71,23 @@ def fee_of(notional: int, rate: int, quantum: int) -> int:
 
 
 @njit
-def buy_price(reference: int, slippage_rate: int, tick: int) -> int:
-    """A taker's price: the reference plus slippage, rounded up to the tick."""
-    slipped = ceil_product(reference, RATE + slippage_rate, RATE)
-    return -(-slipped // tick) * tick
+def taker_price(reference: int, side: int, rate: int, tick: int) -> int:
+    """What a taker who buys (1) or sells (-1) gets: the reference and ``rate`` of it against him.
+
+    Rounded to the tick against him, one tick at the least.
+    """
+    if side > 0:
+        return up_to_tick(ceil_product(reference, RATE + rate, RATE), tick)
+    return max(floor_product(reference, RATE - rate, RATE) // tick * tick, tick)
 
 
 @njit
-def sell_price(reference: int, slippage_rate: int, tick: int) -> int:
-    """A taker's price: the reference less slippage, rounded down to the tick, and one tick at the least."""
-    slipped = floor_product(reference, RATE - slippage_rate, RATE)
-    return max(slipped // tick * tick, tick)
+def up_to_tick(price: int, tick: int) -> int:
+    """The tick at or above ``price``."""
+    return -(-price // tick) * tick
+
+
+@njit
+def worse_tick(price: int, side: int, tick: int) -> int:
+    """``price`` on the tick, rounded against one who buys (1) or sells (-1)."""
+    return up_to_tick(price, tick) if side > 0 else price // tick * tick

@@ -1,76 +1,99 @@
-"""Frames become the engine's integers: prices and signals of all symbols on one time grid."""
+"""Frames become the engine's integers: prices, decisions and funding of all symbols on one time grid."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import EllipsisType
 
 import numpy as np
 import polars as pl
 
 from candlewick.candles import PRICE_COLUMNS, FormingBar, opened_at_ms
-from candlewick.engine.layout import ATR_PERIOD, NEVER, RATE, Action, Form
-from candlewick.engine.terms import Terms, price_decimals
-from candlewick.errors import EngineOverflow
-from candlewick.strategies.contract import BUY, LEGS, SELL
+from candlewick.engine.decisions import Said, decision_records, volatility_weights
+from candlewick.engine.grids import Integers, column_units, price_units
+from candlewick.engine.layout import FUNDING, RATE, Market
+from candlewick.engine.terms import Records, Terms, price_decimals, quantity_decimals
+from candlewick.timeframes import DAY_MS, timeframe_ms
 
-Integers = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-Bytes = np.ndarray[tuple[int, ...], np.dtype[np.int8]]
-FloatColumn = np.ndarray[tuple[int], np.dtype[np.float64]]
-Column = np.ndarray[tuple[int], np.dtype[np.int64]]
-_LARGEST_PRICE = 2.0**60
-_BPS_DECIMALS = 4  # a basis point is RATE / 10**4
+Frames = Mapping[str, pl.DataFrame]
+Places = Integers | None
+_LARGEST_VOLUME = 2.0**60
 
 
 @dataclass(frozen=True, slots=True)
 class EngineInput:
-    """Bars and decisions of every symbol on the union of their open times.
+    """Bars, decisions and funding of every symbol on the union of their open times.
 
-    ``times`` int64 ms (rows,); ``prices`` int64 (4, rows, symbols): open, high, low, close, 0 where a symbol has no bar;
-    ``actions`` int8 (rows, symbols); ``weights`` int64 (rows, symbols); ``forms`` int8 and ``levels`` int64 (rows, symbols, 3).
+    ``decisions`` DECISION records by row, within a row in the account's order of symbols; ``fundings`` FUNDING records by row;
+    ``day_ends`` int64: the row after the last of each UTC day.
     """
 
-    times: Integers
-    prices: Integers
-    actions: Bytes
-    weights: Integers
-    forms: Bytes
-    levels: Integers
+    market: Market
+    decisions: Records
+    fundings: Records
+    day_ends: Integers
+
+    @property
+    def times(self) -> Integers:
+        """Open times in ms, int64 (rows,)."""
+        return self.market.times
 
     def rows(self, first: int, last: int) -> "EngineInput":
         """The rows from ``first`` up to, and without, ``last``."""
+        market = self.market
+        columns = (market.opens, market.highs, market.lows, market.closes)
+        opens, highs, lows, closes = (column[first:last] for column in columns)
+        part = market._replace(
+            times=market.times[first:last],
+            opens=opens,
+            highs=highs,
+            lows=lows,
+            closes=closes,
+            volumes=market.volumes[first:last],
+            detail_spans=market.detail_spans[:, first:last],
+        )
         return EngineInput(
-            self.times[first:last],
-            self.prices[:, first:last],
-            self.actions[first:last],
-            self.weights[first:last],
-            self.forms[first:last],
-            self.levels[first:last],
+            part, _within(self.decisions, first, last), _within(self.fundings, first, last), _day_ends(part.times)
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What belongs to the candles besides: funding rates (FUNDING_SCHEMA) of perpetuals, and finer candles, by symbol."""
+
+    funding: Frames = field(default_factory=dict)
+    detail: Frames = field(default_factory=dict)
+
+
 def build_input(
-    terms: Terms, candles: Mapping[str, pl.DataFrame], signals: Mapping[str, pl.DataFrame], after_ms: int | None, until_ms: int
+    terms: Terms,
+    candles: Frames,
+    signals: Mapping[str, Said],
+    after_ms: int | None,
+    until_ms: int,
+    beside: Beside | None = None,
 ) -> EngineInput:
-    """Rows with ``after_ms < opened_at <= until_ms`` of validated candles and completed signals (same rows each)."""
+    """Rows with ``after_ms < opened_at <= until_ms`` of validated candles and completed signals (or actions) of the same candles.
+
+    Raises EngineOverflow.
+    """
+    beside = beside or Beside()
     times = {symbol: opened_at_ms(candles[symbol]) for symbol in terms.symbols}
     spans = {symbol: _span(times[symbol], after_ms, until_ms) for symbol in terms.symbols}
-    grid = np.unique(np.concatenate([times[symbol][slice(*spans[symbol])] for symbol in terms.symbols]))
-    shape = (len(grid), len(terms.symbols))
-    prices = np.zeros((4, *shape), dtype=np.int64)
-    actions, weights = np.zeros(shape, dtype=np.int8), np.full(shape, NEVER, dtype=np.int64)
-    forms, levels = np.zeros((*shape, 3), dtype=np.int8), np.zeros((*shape, 3), dtype=np.int64)
-    for column, instrument in enumerate(terms.instruments):
-        symbol, decimals = instrument.symbol, price_decimals(instrument)
-        first, last = spans[symbol]
-        rows = np.searchsorted(grid, times[symbol][first:last])
-        bars = candles[symbol][first:last]
-        for field, name in enumerate(PRICE_COLUMNS):
-            prices[field, rows, column] = price_units(bars[name].to_numpy(), decimals, symbol)
-        decided = signals[symbol][first:last]
-        actions[rows, column] = _actions(decided)
-        weights[rows, column] = _weights(decided)
-        for leg, name in enumerate(LEGS):
-            forms[rows, column, leg], levels[rows, column, leg] = _legs(candles[symbol], decided, name, first, decimals, symbol)
-    return EngineInput(grid, prices, actions, weights, forms, levels)
+    windows = {symbol: times[symbol][slice(*spans[symbol])] for symbol in terms.symbols}
+    grid = _grid(list(windows.values()))
+    rows = {symbol: _rows_on(grid, windows[symbol]) for symbol in terms.symbols}
+    market = _market(terms, candles, spans, rows, grid, beside.detail)
+    weights = volatility_weights(terms, candles, times) if terms.rules.sizing == "inverse_volatility" else None
+    decisions = [
+        decision_records(terms, number, candles[symbol], signals[symbol], spans[symbol], rows[symbol], weights)
+        for number, symbol in enumerate(terms.symbols)
+    ]
+    fundings = [
+        _fundings(number, beside.funding[symbol], times[symbol], spans[symbol], rows[symbol], timeframe_ms(terms.timeframe))
+        for number, symbol in enumerate(terms.symbols)
+        if symbol in beside.funding
+    ]
+    return EngineInput(market, _by_row(decisions), _by_row([np.zeros(0, dtype=FUNDING), *fundings]), _day_ends(grid))
 
 
 def forming_opens(terms: Terms, forming: Mapping[str, FormingBar | None], opened_ms: int) -> Integers:
@@ -83,60 +106,114 @@ def forming_opens(terms: Terms, forming: Mapping[str, FormingBar | None], opened
     return opens
 
 
-def price_units(prices: FloatColumn, decimals: int, symbol: str) -> Column:
-    """Float prices on the instrument's grid: the nearest integer, which is the written decimal for up to 15 digits.
-
-    Raises EngineOverflow.
-    """
-    scaled = prices * 10.0**decimals
-    if scaled.size and float(np.max(scaled)) > _LARGEST_PRICE:
-        raise EngineOverflow(f"{symbol}: price {float(np.max(prices))} does not fit the engine's grid of {decimals} decimals")
-    return np.rint(scaled).astype(np.int64)
-
-
 def _span(times: Integers, after_ms: int | None, until_ms: int) -> tuple[int, int]:
     """First row, and the row after the last, of those with ``after_ms < opened_at <= until_ms``."""
     first = 0 if after_ms is None else int(np.searchsorted(times, after_ms, side="right"))
     return first, max(first, int(np.searchsorted(times, until_ms, side="right")))
 
 
-def _actions(decided: pl.DataFrame) -> Bytes:
-    action = decided["action"]
-    return (
-        (action == BUY).to_numpy().astype(np.int8) * Action.BUY + (action == SELL).to_numpy().astype(np.int8) * Action.SELL
-    ).astype(np.int8)
+def _grid(windows: list[Integers]) -> Integers:
+    longest = max(windows, key=len)
+    if all(len(window) == len(longest) and np.array_equal(window, longest) for window in windows):
+        return np.ascontiguousarray(longest)
+    return np.unique(np.concatenate(windows))
 
 
-def _weights(decided: pl.DataFrame) -> Integers:
-    weight = decided["target_weight"].to_numpy()
-    known = ~np.isnan(weight)
-    return np.where(known, np.rint(np.abs(np.where(known, weight, 0)) * RATE), NEVER).astype(np.int64)
+def _rows_on(grid: Integers, window: Integers) -> Places:
+    """Where a symbol's bars stand on the grid, row by row; None: everywhere."""
+    return None if len(window) == len(grid) else np.searchsorted(grid, window)
 
 
-def _legs(
-    candles: pl.DataFrame, decided: pl.DataFrame, leg: str, first: int, decimals: int, symbol: str
-) -> tuple[Bytes, Integers]:
-    """Form and level of one leg per row. ATR multiples become a distance in quote currency with the ATR at the decision.
+def _index(places: Places) -> Integers | EllipsisType:
+    """The same as an index of rows; everywhere costs nothing then."""
+    return ... if places is None else places
 
-    ``first`` is the row of ``candles`` that the first row of ``decided`` belongs to: the ATR counts from the anchor bar.
-    """
-    form = np.full(decided.height, Form.NONE, dtype=np.int8)
-    level = np.zeros(decided.height, dtype=np.int64)
-    price = decided[leg].to_numpy()
-    bps = decided[f"{leg}_bps"].to_numpy()
-    multiple = decided[f"{leg}_atr"].to_numpy()
-    if not np.isnan(price).all():
-        known = ~np.isnan(price)
-        form[known], level[known] = Form.PRICE, price_units(price[known], decimals, symbol)
-    if not np.isnan(bps).all():
-        known = ~np.isnan(bps)
-        form[known], level[known] = Form.RATE, price_units(bps[known], _BPS_DECIMALS, symbol)
-    if not np.isnan(multiple).all():
-        from candlewick.indicators import atr  # numba: see engine/run.py
 
-        high, low, close = (candles[name].to_numpy() for name in ("high", "low", "close"))
-        distance = multiple * atr(high, low, close, ATR_PERIOD)[first : first + decided.height]
-        asked, known = ~np.isnan(multiple), ~np.isnan(distance)
-        form[asked], level[asked] = Form.UNKNOWN, first + 1 + np.flatnonzero(asked)
-        form[known], level[known] = Form.DISTANCE, price_units(distance[known], decimals, symbol)
-    return form, level
+def _market(
+    terms: Terms,
+    candles: Frames,
+    spans: Mapping[str, tuple[int, int]],
+    rows: Mapping[str, Places],
+    grid: Integers,
+    detail: Frames,
+) -> Market:
+    shape = (len(grid), len(terms.symbols))
+    prices = [np.zeros(shape, dtype=np.int64) for _ in PRICE_COLUMNS]
+    capped = terms.rules.max_volume_share is not None
+    volumes = np.zeros(shape if capped else (0, shape[1]), dtype=np.int64)
+    for column, instrument in enumerate(terms.instruments):
+        symbol, decimals = instrument.symbol, price_decimals(instrument)
+        bars = candles[symbol][slice(*spans[symbol])]
+        for units, name in zip(prices, PRICE_COLUMNS, strict=True):
+            units[:, column][_index(rows[symbol])] = column_units(bars[name].to_numpy(), decimals, symbol)
+        if capped:
+            scaled = np.minimum(bars["volume"].to_numpy() * 10.0 ** quantity_decimals(instrument), _LARGEST_VOLUME)
+            volumes[:, column][_index(rows[symbol])] = scaled.astype(np.int64)
+    opens, highs, lows, closes = prices
+    spans_of_finer, finer_opens, finer_highs, finer_lows = _details(terms, detail, rows, grid)
+    return Market(grid, opens, highs, lows, closes, volumes, spans_of_finer, finer_opens, finer_highs, finer_lows)
+
+
+def _details(
+    terms: Terms, detail: Frames, rows: Mapping[str, Places], grid: Integers
+) -> tuple[Integers, Integers, Integers, Integers]:
+    """Spans of the finer bars, and their opens, highs and lows, one symbol after the other."""
+    if not detail:
+        nothing = np.zeros(0, dtype=np.int64)
+        return np.zeros((0, 0, 2), dtype=np.int64), nothing, nothing, nothing
+    spans = np.zeros((len(terms.symbols), len(grid), 2), dtype=np.int64)
+    parts: dict[str, list[Integers]] = {name: [] for name in ("open", "high", "low")}
+    before = 0
+    for number, instrument in enumerate(terms.instruments):
+        finer = detail.get(instrument.symbol)
+        if finer is None:
+            continue
+        place = _index(rows[instrument.symbol])
+        opened, at = opened_at_ms(finer), grid[place]
+        spans[number, :, 0][place] = before + np.searchsorted(opened, at)
+        spans[number, :, 1][place] = before + np.searchsorted(opened, at + timeframe_ms(terms.timeframe))
+        before += len(opened)
+        for name, part in parts.items():
+            part.append(column_units(finer[name].to_numpy(), price_decimals(instrument), instrument.symbol))
+    opens, highs, lows = (np.concatenate(part) for part in parts.values())
+    return spans, opens, highs, lows
+
+
+def _fundings(
+    number: int, funding: pl.DataFrame, times: Integers, span: tuple[int, int], rows: Places, length_ms: int
+) -> Records:
+    """Payments as records on the rows of the bars in which they are due; one due in a gap belongs to the next bar's open."""
+    due = funding["funding_at"].dt.epoch("ms").to_numpy().astype(np.int64)
+    bar = np.searchsorted(times, due, side="right") - 1
+    known = bar >= 0
+    due, bar, rate = due[known], bar[known], funding["rate"].to_numpy()[known]
+    late = due >= times[bar] + length_ms
+    inside = ~late & (due > times[bar])
+    bar = bar + late
+    kept = (bar >= span[0]) & (bar < span[1])
+    records = np.zeros(int(kept.sum()), dtype=FUNDING)
+    places = np.arange(span[1] - span[0]) if rows is None else rows
+    records["row"] = places[bar[kept] - span[0]]
+    records["symbol"], records["inside"], records["at"] = number, inside[kept], due[kept]
+    records["rate"] = np.rint(rate[kept] * RATE).astype(np.int64)
+    return records
+
+
+def _by_row(parts: list[Records]) -> Records:
+    records = np.concatenate(parts) if len(parts) > 1 else parts[0]
+    return records if len(parts) == 1 else records[np.argsort(records["row"], kind="stable")]
+
+
+def _within(records: Records, first: int, last: int) -> Records:
+    """Records of the rows from ``first`` up to ``last``, counted from ``first``."""
+    part = records[slice(*np.searchsorted(records["row"], (first, last)))].copy()
+    part["row"] -= first
+    return part
+
+
+def _day_ends(grid: Integers) -> Integers:
+    """The row after the last of each UTC day that has bars, int64."""
+    if not len(grid):
+        return np.zeros(0, dtype=np.int64)
+    midnights = np.arange(int(grid[0]) // DAY_MS + 1, int(grid[-1]) // DAY_MS + 2) * DAY_MS
+    return np.unique(np.searchsorted(grid, midnights))

@@ -1,76 +1,32 @@
-"""The close of a bar: equity, risk limits, and what is ordered for the next open."""
+"""The decisions at a bar's close: signals become orders for the next bar, exits first, then entries."""
 
 from candlewick.compiled import njit_inner
-from candlewick.engine.arithmetic import fee_of, floor_product, notional_of, sell_price, sum_amounts
-from candlewick.engine.layout import ATR_PERIOD, NEVER, RATE, Action, Form, Kind, Leg, Outcome, Pending, Rule
-from candlewick.engine.posting import record, refuse
-
-_DAY_MS = 86_400_000
+from candlewick.engine.arithmetic import floor_product, notional_of
+from candlewick.engine.layout import NEVER, RATE, Action, Kind, Leg, Outcome, Pending, Rule, Sizing, Why
+from candlewick.engine.posting import cancel, drop_entry, order, record, refuse
+from candlewick.engine.sizing import cash_rule, free_cash, risk_rule, unknown_level, wanted_budget
 
 
 @njit_inner
-def mark_to_market(account, positions, instruments, rules, closes, at, events, count, equity_row):
-    """Value the account at the closes (a symbol without a bar keeps its last), and hit or lift the limits that depend on it.
+def decide(account, positions, instruments, rules, closes, decisions, first, last, at, tally, events, count):
+    """Turn ``decisions[first:last]`` of bar ``at`` into orders for the next bar: exits first, then entries, in their order.
 
-    A bar belongs to the UTC day in which it opens. Returns the event count.
+    Returns the event count.
     """
-    value = 0
-    open_positions = 0
-    for symbol in range(positions.shape[0]):
-        position = positions[symbol]
-        if closes[symbol] > 0:
-            position.last_price = closes[symbol]
-        if position.quantity > 0:
-            worth = notional_of(position.quantity, position.last_price, instruments[symbol].notional_divisor)
-            value = sum_amounts(value, worth)
-            open_positions += 1
-    day = at // _DAY_MS
-    if day != account.day:
-        account.day = day
-        account.day_start_equity = account.equity
-    account.equity = sum_amounts(account.cash, value)
-    account.peak_equity = max(account.peak_equity, account.equity)
-    closed_at = at + rules.timeframe_ms
-    lost = max(account.day_start_equity - account.equity, 0)
-    day_loss = floor_product(lost, RATE, max(account.day_start_equity, 1))
-    if rules.daily_loss_limit != NEVER and day_loss >= rules.daily_loss_limit and account.loss_day != day:
-        account.loss_day = day
-        event = record(account, events, count, Kind.LOSS_LIMIT, NEVER, closed_at, Leg.NONE, closed_at)
-        event.rule, event.rule_limit, event.rule_value = Rule.DAILY_LOSS_LIMIT, rules.daily_loss_limit, day_loss
-        count += 1
-    drawdown = floor_product(account.peak_equity - account.equity, RATE, max(account.peak_equity, 1))
-    if rules.max_drawdown != NEVER and drawdown >= rules.max_drawdown and account.halted == 0:
-        account.halted = 1
-        event = record(account, events, count, Kind.HALT, NEVER, closed_at, Leg.NONE, closed_at)
-        event.rule, event.rule_limit, event.rule_value = Rule.MAX_DRAWDOWN, rules.max_drawdown, drawdown
-        count += 1
-    equity_row.at = closed_at
-    equity_row.equity = account.equity
-    equity_row.cash = account.cash
-    equity_row.position_value = value
-    equity_row.drawdown = drawdown
-    equity_row.open_positions = open_positions
+    for number in range(first, last):
+        if decisions[number].action != Action.HOLD:
+            count = _leave(account, positions, instruments, rules, decisions[number], at, events, count)
+    for number in range(first, last):
+        decision = decisions[number]
+        if decision.action == Action.BUY or decision.action == Action.SELL:
+            count = _enter(account, positions, instruments, rules, closes, decision, at, tally, events, count)
     return count
 
 
 @njit_inner
-def decide(account, positions, instruments, rules, actions, weights, forms, levels, at, events, count):
-    """Turn the signals of bar ``at`` into orders for the next open: exits first, then entries, in the account's order.
-
-    ``actions`` int8 (symbols,); ``weights`` int64 (symbols,), shares in RATE units, NEVER for an equal share;
-    ``forms`` int8 and ``levels`` int64 (symbols, 3) for stop, target 1, target 2. Returns the event count. A symbol that decides
-    has this bar, and at its open whatever waited was filled or refused: a decision never meets an order that still waits.
-    """
-    closed_at = at + rules.timeframe_ms
-    for symbol in range(positions.shape[0]):
-        if actions[symbol] == Action.SELL:
-            count = _decide_exit(account, positions[symbol], closed_at, events, count, symbol)
-    for symbol in range(positions.shape[0]):
-        if actions[symbol] == Action.BUY:
-            count = _decide_entry(
-                account, positions, instruments, rules, weights[symbol], forms[symbol], levels[symbol], at, events, count, symbol
-            )
-    return count
+def _opens(rules, instrument, side):
+    """Whether a signal of this side opens a position: what is owned outright cannot be sold short."""
+    return rules.long == 1 if side > 0 else rules.short == 1 and instrument.on_margin == 1
 
 
 @njit_inner
@@ -81,106 +37,123 @@ def _signal(account, events, count, symbol, closed_at, outcome):
 
 
 @njit_inner
-def _decide_exit(account, position, closed_at, events, count, symbol):
-    if position.quantity == 0:
-        return _signal(account, events, count, symbol, closed_at, Outcome.NOTHING_TO_SELL)
-    count = _signal(account, events, count, symbol, closed_at, Outcome.EXIT_ORDERED)
-    position.pending = Pending.EXIT
-    position.pending_decided_at = closed_at
-    event = record(account, events, count, Kind.ORDER, symbol, closed_at, Leg.EXIT, closed_at)
-    event.quantity = position.quantity
-    return count + 1
-
-
-@njit_inner
-def _decide_entry(account, positions, instruments, rules, weight, form, level, at, events, count, symbol):
-    position = positions[symbol]
+def _leave(account, positions, instruments, rules, decision, at, events, count):
+    """Orders that close: the other side of a BUY or SELL, everything at an EXIT. Entries that wait for another side are over."""
+    symbol = decision.symbol
+    position, instrument = positions[symbol], instruments[symbol]
     closed_at = at + rules.timeframe_ms
-    if position.quantity > 0:
+    side = 1 if decision.action == Action.BUY else -1
+    opens = decision.action != Action.EXIT and _opens(rules, instrument, side)
+    waiting = position.pending != Pending.NONE
+    held = position.quantity > 0
+    if waiting and (decision.action == Action.EXIT or position.pending_side != side or (opens and not held)):
+        count = drop_entry(account, position, events, count, Kind.CANCEL, symbol, closed_at, Why.REPLACED)
+    if held and (decision.action == Action.EXIT or position.side != side):
+        reverses = opens and rules.reverse == 1
+        outcome = Outcome.REVERSAL_ORDERED if reverses else Outcome.EXIT_ORDERED
+        count = _signal(account, events, count, symbol, closed_at, outcome)
+        if position.exit_leg == Leg.NONE or position.exit_quantity > 0:
+            if position.exit_leg != Leg.NONE:
+                leg, decided_at, side = position.exit_leg, position.exit_decided_at, position.side
+                count = cancel(account, events, count, Kind.CANCEL, symbol, closed_at, leg, decided_at, side, Why.REPLACED)
+            position.exit_leg, position.exit_decided_at, position.exit_quantity = Leg.EXIT, closed_at, 0
+            return order(
+                account, events, count, symbol, closed_at, Leg.EXIT, closed_at, -position.side, position.side, 0,
+                position.quantity,
+            )  # fmt: skip
+        return count
+    if not opens and not held:
+        outcome = Outcome.EXIT_ORDERED if waiting else Outcome.NOTHING_TO_SELL
+        return _signal(account, events, count, symbol, closed_at, outcome)
+    if not opens:
         return _signal(account, events, count, symbol, closed_at, Outcome.ALREADY_IN_POSITION)
-    wanted = _wanted_budget(account, rules, weight)
-    free = _free_cash(account, positions, instruments, rules)
-    rule, limit, value = _risk_rule(account, positions, rules, position, at)
+    return count
+
+
+@njit_inner
+def _enter(account, positions, instruments, rules, closes, decision, at, tally, events, count):
+    """Orders that open, add, reverse, or bring a position to its target weight."""
+    symbol = decision.symbol
+    position, instrument = positions[symbol], instruments[symbol]
+    closed_at = at + rules.timeframe_ms
+    side = 1 if decision.action == Action.BUY else -1
+    if not _opens(rules, instrument, side):
+        return count
+    held = position.quantity > 0
+    reverses = held and position.side != side
+    if reverses and rules.reverse == 0:
+        return count
+    adds = held and not reverses and position.exit_leg == Leg.NONE and position.pending == Pending.NONE
+    if held and not reverses and not (adds and (rules.sizing == Sizing.TARGET_WEIGHT or position.entries < rules.max_entries)):
+        return _signal(account, events, count, symbol, closed_at, Outcome.ALREADY_IN_POSITION)
+    wanted, share, rule, limit, value = wanted_budget(account, rules, instrument, decision, closes[symbol], side)
+    if adds and rules.sizing == Sizing.TARGET_WEIGHT and rule == Rule.NONE:
+        wanted -= _committed(position, instrument)
+        if abs(wanted) < max(floor_product(max(account.equity, 0), rules.rebalance_share, RATE), 1):
+            return _signal(account, events, count, symbol, closed_at, Outcome.ALREADY_IN_POSITION)
+        if wanted < 0:
+            return _reduce_to_weight(account, position, instrument, -wanted, symbol, closed_at, events, count)
+    free = free_cash(account, positions, instruments, rules)
+    risk, risk_limit, risk_value = risk_rule(account, positions, rules, position, at, adds)
+    if risk != Rule.NONE:
+        rule, limit, value = risk, risk_limit, risk_value
     if rule == Rule.NONE:
-        rule, limit, value = _unknown_level(form, level)
+        rule, limit, value = unknown_level(decision)
     if rule == Rule.NONE:
-        rule, limit, value = _cash_rule(instruments[symbol], wanted, free)
+        rule, limit, value = cash_rule(instrument, wanted, free)
     if rule != Rule.NONE:
-        count = _signal(account, events, count, symbol, closed_at, Outcome.REFUSED)
-        return refuse(account, events, count, symbol, closed_at, Leg.ENTRY, closed_at, rule, limit, value)
-    count = _signal(account, events, count, symbol, closed_at, Outcome.ENTRY_ORDERED)
-    position.pending = Pending.ENTRY
+        if not reverses:
+            count = _signal(account, events, count, symbol, closed_at, Outcome.REFUSED)
+        return refuse(account, tally, events, count, symbol, closed_at, Leg.ENTRY, closed_at, side, rule, limit, value)
+    if not reverses:
+        count = _signal(account, events, count, symbol, closed_at, Outcome.ENTRY_ORDERED)
+    return _place(account, position, rules, decision, min(wanted, free), share, side, adds, closed_at, events, count)
+
+
+@njit_inner
+def _committed(position, instrument):
+    """What the position takes of the capital at the last close: its value, or that over its leverage."""
+    worth = notional_of(position.quantity, position.last_price, instrument.notional_divisor)
+    return floor_product(worth, RATE, instrument.leverage_rate) if instrument.on_margin == 1 else worth
+
+
+@njit_inner
+def _reduce_to_weight(account, position, instrument, surplus, symbol, closed_at, events, count):
+    """An exit of the part that is beyond the target weight, in steps."""
+    part = floor_product(position.quantity, surplus, max(_committed(position, instrument), 1))
+    part = min(part, position.quantity) // instrument.step * instrument.step
+    if part == 0:
+        return _signal(account, events, count, symbol, closed_at, Outcome.ALREADY_IN_POSITION)
+    count = _signal(account, events, count, symbol, closed_at, Outcome.REDUCTION_ORDERED)
+    position.exit_leg, position.exit_decided_at, position.exit_quantity = Leg.EXIT, closed_at, part
+    side = position.side
+    return order(account, events, count, symbol, closed_at, Leg.EXIT, closed_at, -side, side, 0, part)
+
+
+@njit_inner
+def _place(account, position, rules, decision, budget, share, side, adds, closed_at, events, count):
+    """The entry waits for the next bar; limit and stop entries for as many bars as they are live."""
+    position.pending = decision.entry_type
+    position.pending_side = side
+    position.pending_adds = 1 if adds else 0
+    position.pending_filled = 0
     position.pending_decided_at = closed_at
-    position.pending_budget = min(wanted, free)
-    position.pending_stop_form, position.pending_stop = form[0], level[0]
-    position.pending_target_1_form, position.pending_target_1 = form[1], level[1]
-    position.pending_target_2_form, position.pending_target_2 = form[2], level[2]
-    event = record(account, events, count, Kind.ORDER, symbol, closed_at, Leg.ENTRY, closed_at)
-    event.budget = position.pending_budget
+    position.pending_budget = budget
+    position.pending_share = share
+    position.pending_price = decision.entry_price
+    position.pending_expires_at = NEVER
+    if decision.entry_type != Pending.MARKET:
+        position.pending_expires_at = closed_at + decision.expiry_bars * rules.timeframe_ms
+    position.pending_stop_form, position.pending_stop = decision.stop_form, decision.stop
+    position.pending_target_1_form, position.pending_target_1 = decision.target_1_form, decision.target_1
+    position.pending_target_2_form, position.pending_target_2 = decision.target_2_form, decision.target_2
+    position.pending_trail_form, position.pending_trail = decision.trail_form, decision.trail
+    position.pending_break_even = decision.break_even
+    position.pending_time_stop_bars = decision.time_stop_bars
+    event = record(account, events, count, Kind.ORDER, decision.symbol, closed_at, Leg.ENTRY, closed_at)
+    event.side = event.position_side = side
+    event.budget = budget
+    event.price = decision.entry_price if decision.entry_type != Pending.MARKET else 0
+    event.entry_type = decision.entry_type
+    event.expires_at = position.pending_expires_at
     return count + 1
-
-
-@njit_inner
-def _risk_rule(account, positions, rules, position, at):
-    """The first risk rule that forbids an entry decided at the close of bar ``at``, with limit and value."""
-    if account.halted == 1:
-        lost = account.peak_equity - account.equity
-        return Rule.MAX_DRAWDOWN, rules.max_drawdown, floor_product(lost, RATE, max(account.peak_equity, 1))
-    if account.loss_day == account.day:
-        lost = max(account.day_start_equity - account.equity, 0)
-        return Rule.DAILY_LOSS_LIMIT, rules.daily_loss_limit, floor_product(lost, RATE, max(account.day_start_equity, 1))
-    if position.stopped_at != NEVER:
-        bars_since_stop = (at - position.stopped_at) // rules.timeframe_ms
-        if bars_since_stop < rules.cooldown_bars:
-            return Rule.COOLDOWN, rules.cooldown_bars, bars_since_stop
-    taken = 0
-    for symbol in range(positions.shape[0]):
-        if positions[symbol].quantity > 0 or positions[symbol].pending == Pending.ENTRY:
-            taken += 1
-    if taken >= rules.max_open_positions:
-        return Rule.MAX_OPEN_POSITIONS, rules.max_open_positions, taken
-    return Rule.NONE, 0, 0
-
-
-@njit_inner
-def _unknown_level(form, level):
-    """An entry whose stop or target cannot be computed yet would be unprotected: refuse it, with the bars it needs and has."""
-    for leg in range(form.shape[0]):
-        if form[leg] == Form.UNKNOWN:
-            return Rule.ATR_UNKNOWN, ATR_PERIOD + 1, level[leg]
-    return Rule.NONE, 0, 0
-
-
-@njit_inner
-def _cash_rule(instrument, wanted, free):
-    needed = max(instrument.min_notional, 1)
-    if wanted < needed:
-        return Rule.MIN_NOTIONAL, needed, wanted
-    if free < needed:
-        return Rule.INSUFFICIENT_CASH, needed, free
-    return Rule.NONE, 0, 0
-
-
-@njit_inner
-def _wanted_budget(account, rules, weight):
-    """Capital times |target weight| (an equal share without one), capped by the maximum position size."""
-    capital = rules.initial_cash if rules.capital_initial == 1 else max(account.equity, 0)
-    cap = floor_product(capital, rules.max_position_share, RATE)
-    wanted = capital // rules.symbols if weight == NEVER else floor_product(capital, weight, RATE)
-    return min(wanted, cap)
-
-
-@njit_inner
-def _free_cash(account, positions, instruments, rules):
-    """Cash that no pending entry has been promised, with what pending exits would bring at the last close."""
-    free = account.cash
-    for symbol in range(positions.shape[0]):
-        position = positions[symbol]
-        instrument = instruments[symbol]
-        if position.pending == Pending.ENTRY:
-            free -= position.pending_budget
-        elif position.pending == Pending.EXIT:
-            price = sell_price(position.last_price, rules.slippage_rate, instrument.tick)
-            proceeds = notional_of(position.quantity, price, instrument.notional_divisor)
-            free += proceeds - fee_of(proceeds, instrument.taker_rate, instrument.fee_quantum)
-    return max(free, 0)

@@ -1,63 +1,94 @@
-"""`step`, the engine's one step, and `fold`, which is nothing but steps: the same compiled code for a year and for a bar."""
+"""`step`, the engine's one step, and `fold`, which is nothing but steps and skipped quiet bars: for a year and for a bar."""
+
+import numpy as np
 
 from candlewick.compiled import njit, njit_inner
-from candlewick.engine.deciding import decide, mark_to_market
+from candlewick.engine.closing import close_positions, drawdown_of, mark_to_market
+from candlewick.engine.deciding import decide
+from candlewick.engine.layout import NEVER
 from candlewick.engine.matching import intrabar_phase, open_phase
+from candlewick.engine.scanning import may_skip, skip_quiet
 
-# The most events that one symbol can cause in one bar: exit and three cancels, entry with three orders, stop with cancels, a
-# moved stop, signal, order, refusal; and two of the account's. With room to spare.
-EVENTS_PER_SYMBOL = 24
+# The most events that one symbol can cause in one bar without detail, with room to spare; and the account's.
+EVENTS_PER_SYMBOL = 48
 EVENTS_PER_ACCOUNT = 8
 
 
 @njit_inner
 def step(
-    account,
-    positions,
-    instruments,
-    rules,
-    at,
-    opens,
-    highs,
-    lows,
-    closes,
-    actions,
-    weights,
-    forms,
-    levels,
-    events,
-    count,
-    equity_row,
+    account, positions, instruments, rules, market, row, decisions, d, d_end, fundings, f, f_end, days, day, tally, events, count
 ):
-    """One bar of all symbols, open time ``at``: open, inside, close, decisions. Prices int64 (symbols,), 0 for no bar."""
-    count = open_phase(account, positions, instruments, rules, opens, at, events, count)
-    count = intrabar_phase(account, positions, instruments, rules, highs, lows, at, events, count)
-    count = mark_to_market(account, positions, instruments, rules, closes, at, events, count, equity_row)
-    count = decide(account, positions, instruments, rules, actions, weights, forms, levels, at, events, count)
+    """One bar of all symbols: open, inside, close, decisions. Returns (value of the positions, their number, event count)."""
+    at = market.times[row]
+    count = open_phase(account, positions, instruments, rules, market.opens[row], fundings, f, f_end, at, tally, events, count)
+    count = intrabar_phase(account, positions, instruments, rules, market, row, tally, events, count)
+    count = close_positions(account, positions, instruments, rules, market, row, events, count)
+    value, held, count = mark_to_market(account, positions, instruments, rules, at, days, day, tally, events, count)
+    count = decide(account, positions, instruments, rules, market.closes[row], decisions, d, d_end, at, tally, events, count)
     account.watermark = at
+    return value, held, count
+
+
+@njit
+def fold(
+    account, positions, instruments, rules, market, decisions, fundings, day_ends, curve_rows, cursor, skips, scratch,
+    days, tally, curve, events, count,
+):  # fmt: skip
+    """Process rows until they or the event buffer end; the state arrays are changed in place. Returns the event count.
+
+    ``cursor`` int64 (5,): next row, decision, funding, day and curve row. ``day_ends`` int64: the row after each UTC day's last.
+    ``curve_rows`` int64 ascending: at whose closes ``curve`` (EQUITY) is written. ``days`` int64: each day's last equity, or
+    empty. ``skips`` False steps through every bar. ``count``: events in the buffer already.
+    """
+    row, d, f, day, c = cursor[0], cursor[1], cursor[2], cursor[3], cursor[4]
+    rows, room = market.times.shape[0], EVENTS_PER_SYMBOL * positions.shape[0] + EVENTS_PER_ACCOUNT
+    if market.detail_spans.shape[0] > 0:
+        room *= 4
+    one, terms, sums = account[0], rules[0], tally[0]
+    if one.peak_at == NEVER and rows > 0:
+        one.peak_at = market.times[0]
+    while row < rows and count + room <= events.shape[0]:
+        if skips:
+            stop = day_ends[day]
+            if d < decisions.shape[0]:
+                stop = min(stop, decisions[d].row)
+            if f < fundings.shape[0]:
+                stop = min(stop, fundings[f].row)
+            if c < curve_rows.shape[0]:
+                stop = min(stop, curve_rows[c])
+            free, acts_at = may_skip(positions)
+            if free and stop > row and market.times[stop - 1] + terms.timeframe_ms >= acts_at:
+                stop = row + np.searchsorted(market.times[row:stop], acts_at - terms.timeframe_ms)
+            if free and stop > row:
+                end = skip_quiet(one, positions, instruments, terms, market, row, stop, days, day, sums, scratch)
+                if end > row:
+                    row = end
+                    day += 1 if row == day_ends[day] else 0
+                    continue
+        d_end, f_end = d, f
+        while d_end < decisions.shape[0] and decisions[d_end].row == row:
+            d_end += 1
+        while f_end < fundings.shape[0] and fundings[f_end].row == row:
+            f_end += 1
+        value, held, count = step(
+            one, positions, instruments, terms, market, row, decisions, d, d_end, fundings, f, f_end, days, day, sums,
+            events, count,
+        )  # fmt: skip
+        if c < curve_rows.shape[0] and curve_rows[c] == row:
+            point = curve[c]
+            point.at, point.equity, point.cash = market.times[row] + terms.timeframe_ms, one.equity, one.cash
+            point.position_value, point.drawdown, point.open_positions = value, drawdown_of(one), held
+            c += 1
+        d, f = d_end, f_end
+        row += 1
+        day += 1 if row == day_ends[day] else 0
+    cursor[0], cursor[1], cursor[2], cursor[3], cursor[4] = row, d, f, day, c
     return count
 
 
 @njit
-def fold(account, positions, instruments, rules, times, prices, actions, weights, forms, levels, first, events, count, equity):
-    """Steps from row ``first`` until the rows or the event buffer end.
-
-    ``prices`` int64 (4, rows, symbols): open, high, low, close. ``count``: events in the buffer already. The state arrays are
-    changed in place. Returns (next row, event count).
-    """
-    room = EVENTS_PER_SYMBOL * positions.shape[0] + EVENTS_PER_ACCOUNT
-    row = first
-    while row < times.shape[0] and count + room <= events.shape[0]:
-        count = step(
-            account[0], positions, instruments, rules[0], times[row],
-            prices[0, row], prices[1, row], prices[2, row], prices[3, row],
-            actions[row], weights[row], forms[row], levels[row], events, count, equity[row],
-        )  # fmt: skip
-        row += 1
-    return row, count
-
-
-@njit
-def fold_open(account, positions, instruments, rules, at, opens, events, count):
+def fold_open(account, positions, instruments, rules, at, opens, fundings, tally, events, count):
     """Only the open phase of a bar that is still forming. Returns the event count."""
-    return open_phase(account[0], positions, instruments, rules[0], opens, at, events, count)
+    return open_phase(
+        account[0], positions, instruments, rules[0], opens, fundings, 0, fundings.shape[0], at, tally[0], events, count
+    )

@@ -1,244 +1,353 @@
 """The fill contract. Every rule of it stands here, where fills are computed; docs/fill-contract.md tells it in prose.
 
-- A market order decided at the close of bar t fills at the open of the symbol's next bar, plus slippage, rounded to the tick
-  against the trader.
-- At one time: exits first, then entries, symbols in the account's order.
-- An entry's quantity is the largest number of steps whose notional and fee its budget covers. It is refused below the exchange's
-  minimums, and when the fill price is beyond its stop or a target.
-- Inside a bar: open, then stop, then targets. A bar that opens beyond the stop fills at its open, a target that the open has
-  already passed fills at the open. Stops pay slippage and the taker's fee, targets pay the maker's fee and no slippage.
-- A stop or target that is touched is filled; both are live from the entry bar on.
+- A market order decided at the close of bar t fills at the open of the symbol's next bar, plus slippage and half the spread,
+  rounded to the tick against the trader.
+- At one time: funding, then liquidations, exits, stops and targets that the open has reached, then entries; symbols in the
+  account's order.
+- An entry's quantity is the largest number of steps whose notional (or margin) and fee its budget covers. It is refused below
+  the exchange's minimums, and when the fill price is beyond its stop or a target.
+- Inside a bar: open, then stop entries and limit entries, then liquidation or stop (whichever price reaches first), then targets.
+  A bar that opens beyond the stop fills at its open, a target that the open has already passed fills at the open. Stops pay
+  slippage, half the spread and the taker's fee; targets and limit entries pay the maker's fee and no slippage, but the price has
+  to go beyond them by half the spread.
+- A stop or target that is touched is filled; both are live from the entry bar on. After an entry inside the bar only the stop is
+  live in that bar: the order of prices inside a bar is not known, so the worst case is taken.
 - With two targets, a part fixed at the entry leaves at the nearer one and the rest at the other. After the first the stop may
   move to the entry: live at once when the first filled at the open, from the next bar on when it filled inside the bar.
+- A participation cap lets a share of the previous bar's volume fill in a bar; what is left waits, a stop's for the next open.
 - What the exchange's minimums forbid to sell is refused: an exit is over, a stop or target is gone, the position stays.
+- With finer bars the rules for the inside of a bar hold for each of them in turn.
 """
 
 from candlewick.compiled import njit_inner
-from candlewick.engine.arithmetic import buy_price, fee_of, floor_product, notional_of, sell_price
-from candlewick.engine.layout import RATE, Form, Kind, Leg, Pending, Phase, Rule
-from candlewick.engine.posting import clear_pending, close_out, post_buy, record, refuse, sell
+from candlewick.engine.arithmetic import (
+    ceil_product,
+    floor_product,
+    notional_of,
+    taker_price,
+)
+from candlewick.engine.entering import enter_at, protect_again
+from candlewick.engine.layout import NEVER, RATE, Capital, Kind, Leg, Pending, Phase, Why
+from candlewick.engine.posting import cancel, clear_exit, close_out, drop_entry, pay_funding, record, reduce
 
 
 @njit_inner
-def open_phase(account, positions, instruments, rules, opens, at, events, count):
+def open_phase(account, positions, instruments, rules, opens, fundings, first, last, at, tally, events, count):
     """Everything that happens at the open of bar ``at``. ``opens``: int64 (symbols,), 0 for no bar. Returns the event count.
 
-    Done once a bar, in the order of bars: a paper account may have done it when the bar was still forming.
+    ``fundings[first:last]`` are due in this bar. Done once a bar, in the order of bars: a paper account may have done it when the
+    bar was still forming.
     """
     if account.opened_at >= at:
         return count
+    count = _funding(account, positions, instruments, opens, fundings, first, last, 0, tally, events, count)
     for symbol in range(positions.shape[0]):
         if opens[symbol] > 0 and positions[symbol].quantity > 0:
-            count = _exits_at_open(
-                account, positions[symbol], instruments[symbol], rules, opens[symbol], at, events, count, symbol
+            count = _leave_at_open(
+                account, positions[symbol], instruments[symbol], rules, opens[symbol], True, at, tally, events, count, symbol
             )
     for symbol in range(positions.shape[0]):
-        if opens[symbol] > 0 and positions[symbol].pending == Pending.ENTRY:
-            count = _enter(account, positions[symbol], instruments[symbol], rules, opens[symbol], at, events, count, symbol)
+        if opens[symbol] > 0 and positions[symbol].pending != Pending.NONE:
+            count = _enter_at_open(account, positions, instruments, rules, opens, at, tally, events, count, symbol)
+    count = _funding(account, positions, instruments, opens, fundings, first, last, 1, tally, events, count)
     account.opened_at = at
     return count
 
 
 @njit_inner
-def intrabar_phase(account, positions, instruments, rules, highs, lows, at, events, count):
-    """Stops and targets between the open and the close of bar ``at``, the worst case first. Returns the event count."""
+def _funding(account, positions, instruments, opens, fundings, first, last, inside, tally, events, count):
+    """Funding due at the bar's open (0) or after it (1), at the open's price, on what is held then."""
+    for number in range(first, last):
+        due = fundings[number]
+        position = positions[due.symbol]
+        if due.inside == inside and position.quantity > 0 and opens[due.symbol] > 0:
+            count = pay_funding(
+                account, position, instruments[due.symbol], tally, events, count, due.symbol, opens[due.symbol], due
+            )
+    return count
+
+
+@njit_inner
+def intrabar_phase(account, positions, instruments, rules, market, row, tally, events, count):
+    """What happens between the open and the close of a bar, the worst case first. Returns the event count."""
+    at = market.times[row]
     for symbol in range(positions.shape[0]):
         position, instrument = positions[symbol], instruments[symbol]
-        if highs[symbol] == 0 or position.quantity == 0:
+        if market.highs[row, symbol] == 0 or (position.quantity == 0 and position.pending == Pending.NONE):
             continue
-        if position.stop > 0 and lows[symbol] <= position.stop:
-            count = _stop_out(account, position, instrument, rules, position.stop, Phase.INTRABAR, at, events, count, symbol)
+        begin, end = 0, 0
+        if market.detail_spans.shape[0] > 0:
+            begin, end = market.detail_spans[symbol, row, 0], market.detail_spans[symbol, row, 1]
+        if begin == end:
+            high, low = market.highs[row, symbol], market.lows[row, symbol]
+            count = _inside(account, position, instrument, rules, high, low, at, tally, events, count, symbol)
             continue
-        count = _take_targets(account, position, instrument, rules, highs[symbol], Phase.INTRABAR, at, events, count, symbol)
+        for number in range(begin, end):
+            position.inside = 0
+            opened = market.detail_opens[number]
+            if number > begin and position.quantity > 0:
+                count = _leave_at_open(account, position, instrument, rules, opened, False, at, tally, events, count, symbol)
+            high, low = market.detail_highs[number], market.detail_lows[number]
+            count = _inside(account, position, instrument, rules, high, low, at, tally, events, count, symbol)
     return count
 
 
 @njit_inner
-def _exits_at_open(account, position, instrument, rules, opened, at, events, count, symbol):
-    if position.pending == Pending.EXIT:
-        price = sell_price(opened, rules.slippage_rate, instrument.tick)
-        decided_at = position.pending_decided_at
-        clear_pending(position)
-        filled, count = sell(
-            account, position, instrument, events, count, symbol, at, Leg.EXIT, decided_at, Phase.OPEN,
-            position.quantity, price, opened, instrument.taker_rate,
-        )  # fmt: skip
-        if filled:
-            return close_out(account, position, events, count, symbol, at)
-    if position.stop > 0 and opened <= position.stop:
-        return _stop_out(account, position, instrument, rules, opened, Phase.OPEN, at, events, count, symbol)
-    return _take_targets(account, position, instrument, rules, opened, Phase.OPEN, at, events, count, symbol)
-
-
-@njit_inner
-def _stop_out(account, position, instrument, rules, reference, phase, at, events, count, symbol):
-    """All of the position leaves at the reference (the stop, or the open beyond it) less slippage."""
-    price = sell_price(reference, rules.slippage_rate, instrument.tick)
-    filled, count = sell(
-        account, position, instrument, events, count, symbol, at, Leg.STOP, position.decided_at, phase,
-        position.quantity, price, reference, instrument.taker_rate,
-    )  # fmt: skip
-    position.stop = 0  # done; or refused by the exchange's minimum, and then it would be refused at every bar
-    if not filled:
+def _inside(account, position, instrument, rules, high, low, at, tally, events, count, symbol):
+    if position.pending == Pending.LIMIT or position.pending == Pending.STOP:
+        count = _enter_inside(account, position, instrument, rules, high, low, at, tally, events, count, symbol)
+    if position.quantity == 0:
         return count
-    position.stopped_at = at
-    return close_out(account, position, events, count, symbol, at)
+    worst = low if position.side > 0 else high
+    best = high if position.side > 0 else low
+    if _reached(-position.side, worst, position.liquidation) and not _nearer_stop(position):
+        return _liquidate(
+            account, position, instrument, rules, position.liquidation, Phase.INTRABAR, at, tally, events, count, symbol
+        )
+    if _reached(-position.side, worst, position.stop):
+        return _stop_out(account, position, instrument, rules, position.stop, Phase.INTRABAR, at, tally, events, count, symbol)
+    if position.inside == 1:
+        return count
+    return _take_targets(account, position, instrument, rules, best, Phase.INTRABAR, at, tally, events, count, symbol)
 
 
 @njit_inner
-def _take_targets(account, position, instrument, rules, reached, phase, at, events, count, symbol):
-    """Sell at the targets up to the price ``reached``: at the open, if that has reached them, or at their own price."""
-    opened = reached if phase == Phase.OPEN else 0
-    if 0 < position.target_1 <= reached:
-        price = max(opened // instrument.tick * instrument.tick, position.target_1)
-        filled, count = sell(
-            account, position, instrument, events, count, symbol, at, Leg.TARGET_1, position.decided_at, phase,
-            position.target_1_quantity, price, max(opened, position.target_1), instrument.maker_rate,
-        )  # fmt: skip
-        position.target_1 = 0
-        if filled and position.quantity == 0:
-            return close_out(account, position, events, count, symbol, at)
-        if filled and rules.stop_to_entry == 1 and position.stop < position.entry_price:
-            count = _move_stop_to_entry(account, position, at, events, count, symbol)
-    if 0 < position.target_2 <= reached:
-        price = max(opened // instrument.tick * instrument.tick, position.target_2)
-        filled, count = sell(
-            account, position, instrument, events, count, symbol, at, Leg.TARGET_2, position.decided_at, phase,
-            position.quantity, price, max(opened, position.target_2), instrument.maker_rate,
-        )  # fmt: skip
-        position.target_2 = 0
-        if filled:
-            return close_out(account, position, events, count, symbol, at)
+def _reached(direction, price, level):
+    """Whether ``price`` has come to a level above (1) or below (-1) where it was; a level of 0 is none."""
+    return level > 0 and direction * (price - level) >= 0
+
+
+@njit_inner
+def _nearer_stop(position):
+    """Whether a falling price meets the stop before it meets the liquidation (a rising one, for a short)."""
+    return position.stop > 0 and position.side * (position.stop - position.liquidation) >= 0
+
+
+@njit_inner
+def fillable(position, instrument, rules, quantity):
+    """How much of ``quantity`` the participation cap lets fill in this bar, in steps; all of it without a cap."""
+    if rules.volume_rate == NEVER:
+        return quantity
+    room = floor_product(position.last_volume, rules.volume_rate, RATE) - position.used_volume
+    return quantity if room >= quantity else max(room, 0) // instrument.step * instrument.step
+
+
+@njit_inner
+def _tradable(instrument, quantity, price):
+    """Whether the exchange takes an order of this size; what the cap leaves too small waits, it is not refused."""
+    return quantity >= max(instrument.min_quantity, 1) and (
+        notional_of(quantity, price, instrument.notional_divisor) >= instrument.min_notional
+    )
+
+
+@njit_inner
+def _leave_at_open(account, position, instrument, rules, opened, is_bar, at, tally, events, count, symbol):
+    """At an open: liquidation, the exit that waits (at a bar's open only), the stop, the targets."""
+    if _reached(-position.side, opened, position.liquidation):
+        return _liquidate(account, position, instrument, rules, opened, Phase.OPEN, at, tally, events, count, symbol)
+    if is_bar and position.exit_leg != Leg.NONE:
+        count = _exit(account, position, instrument, rules, opened, at, tally, events, count, symbol)
+        if position.quantity == 0:
+            return count
+    if _reached(-position.side, opened, position.stop):
+        return _stop_out(account, position, instrument, rules, opened, Phase.OPEN, at, tally, events, count, symbol)
+    return _take_targets(account, position, instrument, rules, opened, Phase.OPEN, at, tally, events, count, symbol)
+
+
+@njit_inner
+def _exit(account, position, instrument, rules, opened, at, tally, events, count, symbol):
+    """The exit that waits, at the open; what the participation cap leaves waits on."""
+    leg, decided_at = position.exit_leg, position.exit_decided_at
+    wanted = position.quantity if position.exit_quantity == 0 else min(position.exit_quantity, position.quantity)
+    price = taker_price(opened, -position.side, rules.slippage_rate + rules.half_spread_rate, instrument.tick)
+    quantity = fillable(position, instrument, rules, wanted)
+    if quantity < wanted and not _tradable(instrument, quantity, price):
+        return count
+    filled, count = reduce(
+        account, position, instrument, tally, events, count, symbol, at, leg, decided_at, Phase.OPEN,
+        quantity, wanted - quantity, price, opened, instrument.taker_rate,
+    )  # fmt: skip
+    if filled:
+        position.used_volume += quantity
+    if not filled or quantity == wanted:
+        clear_exit(position)
+    elif position.exit_quantity > 0:
+        position.exit_quantity -= quantity
+    if position.quantity == 0:
+        return close_out(account, position, tally, events, count, symbol, at)
+    if filled:
+        return protect_again(account, position, instrument, rules, events, count, symbol, at)
     return count
 
 
 @njit_inner
-def _first_part(instrument, rules, quantity, target_1, target_2):
-    """What leaves at the first target: its share, or all when there is no second target or a part is too small to trade there."""
-    if target_1 == 0 or target_2 == 0:
-        return quantity
-    part = floor_product(quantity, rules.target_1_share, RATE) // instrument.step * instrument.step
-    smaller = min(part, quantity - part)
-    too_small = smaller < max(instrument.min_quantity, 1)
-    if too_small or notional_of(smaller, target_1, instrument.notional_divisor) < instrument.min_notional:
-        return quantity
-    return part
+def _liquidate(account, position, instrument, rules, reference, phase, at, tally, events, count, symbol):
+    """The exchange closes the position at the liquidation price, or at an open beyond it; the loss is its margin at the most."""
+    price = taker_price(reference, -position.side, rules.slippage_rate + rules.half_spread_rate, instrument.tick)
+    _, count = reduce(
+        account, position, instrument, tally, events, count, symbol, at, Leg.LIQUIDATION, position.decided_at, phase,
+        position.quantity, 0, price, reference, instrument.taker_rate,
+    )  # fmt: skip
+    tally.liquidations += 1
+    position.stopped_at = at
+    return close_out(account, position, tally, events, count, symbol, at)
 
 
 @njit_inner
-def _move_stop_to_entry(account, position, at, events, count, symbol):
+def _stop_out(account, position, instrument, rules, reference, phase, at, tally, events, count, symbol):
+    """The position leaves at the reference (the stop, or the open beyond it) less slippage; a capped rest at the next open."""
+    price = taker_price(reference, -position.side, rules.slippage_rate + rules.half_spread_rate, instrument.tick)
+    quantity = fillable(position, instrument, rules, position.quantity)
+    filled = False
+    if quantity == position.quantity or _tradable(instrument, quantity, price):
+        filled, count = reduce(
+            account, position, instrument, tally, events, count, symbol, at, Leg.STOP, position.decided_at, phase,
+            quantity, position.quantity - quantity, price, reference, instrument.taker_rate,
+        )  # fmt: skip
+        if not filled:
+            position.stop = 0  # refused by the exchange's minimum, as it would be at every bar
+            return count
+        position.used_volume += quantity
+    position.stop = 0
+    position.stopped_at = at
+    if position.quantity == 0:
+        return close_out(account, position, tally, events, count, symbol, at)
+    if position.exit_leg != Leg.NONE:
+        leg, decided_at = position.exit_leg, position.exit_decided_at
+        count = cancel(account, events, count, Kind.CANCEL, symbol, at, leg, decided_at, position.side, Why.REPLACED)
+    position.exit_leg, position.exit_decided_at, position.exit_quantity = Leg.STOP, position.decided_at, 0
+    return count
+
+
+@njit_inner
+def _take_targets(account, position, instrument, rules, reached, phase, at, tally, events, count, symbol):
+    """Leave at the targets up to the price ``reached``: at the open, if that has reached them, or at their own price."""
+    if position.target_1 > 0:
+        filled, count = _take(
+            account, position, instrument, rules, reached, phase, Leg.TARGET_1, position.target_1,
+            position.target_1_quantity, at, tally, events, count, symbol,
+        )  # fmt: skip
+        if filled and position.quantity == 0:
+            return close_out(account, position, tally, events, count, symbol, at)
+        if filled and rules.stop_to_entry == 1 and position.side * (position.entry_price - position.stop) > 0:
+            count = move_stop(account, position, position.entry_price, at, events, count, symbol, Why.TARGET_1)
+    if position.target_2 > 0:
+        filled, count = _take(
+            account, position, instrument, rules, reached, phase, Leg.TARGET_2, position.target_2,
+            position.quantity, at, tally, events, count, symbol,
+        )  # fmt: skip
+        if filled and position.quantity == 0:
+            return close_out(account, position, tally, events, count, symbol, at)
+    return count
+
+
+@njit_inner
+def _take(account, position, instrument, rules, reached, phase, leg, target, wanted, at, tally, events, count, symbol):
+    """Fill one target if price has come to it. Returns (all of it filled, new event count)."""
+    side = position.side
+    if not _reached(side, reached, beyond(target, side, rules)):
+        return False, count
+    reference = target
+    if phase == Phase.OPEN:
+        quoted = taker_price(reached, -side, rules.half_spread_rate, instrument.tick)
+        reference = reached if side * (reached - target) > 0 else target
+        price = quoted if side * (quoted - target) > 0 else target
+    else:
+        price = target
+    quantity = fillable(position, instrument, rules, wanted)
+    if quantity < wanted and not _tradable(instrument, quantity, price):
+        return False, count
+    filled, count = reduce(
+        account, position, instrument, tally, events, count, symbol, at, leg, position.decided_at, phase,
+        quantity, wanted - quantity, price, reference, instrument.maker_rate,
+    )  # fmt: skip
+    if filled:
+        position.used_volume += quantity
+    if filled and quantity < wanted:
+        position.target_1_quantity -= quantity if leg == Leg.TARGET_1 else 0
+        return False, count
+    if leg == Leg.TARGET_1:
+        position.target_1 = 0
+    else:
+        position.target_2 = 0
+    return filled, count
+
+
+@njit_inner
+def beyond(level, direction, rules):
+    """What has to trade for a limit order at ``level`` to fill: half the spread beyond it, above (1) or below (-1)."""
+    if rules.half_spread_rate == 0 or level == 0:
+        return level
+    if direction > 0:
+        return ceil_product(level, RATE, RATE - rules.half_spread_rate)
+    return floor_product(level, RATE, RATE + rules.half_spread_rate)
+
+
+@njit_inner
+def move_stop(account, position, price, at, events, count, symbol, why):
+    """The stop moves to ``price``, where there is one. Returns the new event count."""
     if position.stop == 0:
         return count
     event = record(account, events, count, Kind.STOP_MOVED, symbol, at, Leg.STOP, position.decided_at)
+    event.side, event.position_side = -position.side, position.side
     event.reference_price = position.stop
-    event.price = position.entry_price
-    position.stop = position.entry_price
+    event.price = price
+    event.why = why
+    position.stop = price
     return count + 1
 
 
 @njit_inner
-def _enter(account, position, instrument, rules, opened, at, events, count, symbol):
-    """Fill a pending entry at the open, or refuse it; its stop and targets are live from this bar on."""
-    price = buy_price(opened, rules.slippage_rate, instrument.tick)
-    stop, target_1, target_2 = _protection(position, instrument, price)
-    budget = min(position.pending_budget, account.cash)
-    quantity = _affordable(budget, price, instrument)
-    notional = notional_of(quantity, price, instrument.notional_divisor)
-    decided_at = position.pending_decided_at
-    rule, limit, value = _entry_rule(instrument, price, quantity, notional, stop, target_1, target_2)
-    if rule != Rule.NONE:
-        clear_pending(position)
-        return refuse(account, events, count, symbol, at, Leg.ENTRY, decided_at, rule, limit, value)
-    fee = fee_of(notional, instrument.taker_rate, instrument.fee_quantum)
-    event = record(account, events, count, Kind.FILL, symbol, at, Leg.ENTRY, decided_at)
-    event.phase = Phase.OPEN
-    event.price = price
-    event.reference_price = opened
-    event.quantity = quantity
-    event.notional = notional
-    event.fee = fee
-    count += 1
-    post_buy(account, position, quantity, price, notional, fee, at)
-    clear_pending(position)
-    part = _first_part(instrument, rules, quantity, target_1, target_2)
-    if target_1 > 0 and part == quantity:
-        target_2 = 0
-    position.stop, position.target_1, position.target_2, position.target_1_quantity = stop, target_1, target_2, part
-    last_part = quantity - part if target_1 > 0 else quantity
-    protection = ((Leg.STOP, stop, quantity), (Leg.TARGET_1, target_1, part), (Leg.TARGET_2, target_2, last_part))
-    for leg, level, share in protection:
-        if level > 0:
-            order = record(account, events, count, Kind.ORDER, symbol, at, leg, decided_at)
-            order.price = level
-            order.quantity = share
-            count += 1
-    return count
+def _enter_at_open(account, positions, instruments, rules, opens, at, tally, events, count, symbol):
+    """A market entry fills at the open; a limit or stop entry that the open has reached fills at the open, too."""
+    position, instrument, opened = positions[symbol], instruments[symbol], opens[symbol]
+    side = position.pending_side
+    if position.pending_expires_at != NEVER and at >= position.pending_expires_at:
+        return drop_entry(account, position, events, count, Kind.EXPIRY, symbol, at, Why.NONE)
+    if rules.capital == Capital.EQUITY_AT_OPEN and position.pending_share != NEVER and position.pending_filled == 0:
+        position.pending_budget = _budget_at_open(account, positions, instruments, opens, symbol)
+    if position.pending == Pending.LIMIT:
+        if not _reached(-side, opened, beyond(position.pending_price, -side, rules)):
+            return count
+        quoted = taker_price(opened, side, rules.half_spread_rate, instrument.tick)
+        price = min(quoted, position.pending_price) if side > 0 else max(quoted, position.pending_price)
+        reference = opened if price == quoted else position.pending_price
+        rate = instrument.maker_rate
+    else:
+        if position.pending == Pending.STOP and not _reached(side, opened, position.pending_price):
+            return count
+        price = taker_price(opened, side, rules.slippage_rate + rules.half_spread_rate, instrument.tick)
+        reference, rate = opened, instrument.taker_rate
+    return enter_at(account, position, instrument, rules, price, reference, rate, Phase.OPEN, at, tally, events, count, symbol)
 
 
 @njit_inner
-def _entry_rule(instrument, price, quantity, notional, stop, target_1, target_2):
-    """The rule that refuses an entry at this price, with limit and value; Rule.NONE when nothing does.
-
-    A stop above the fill, or a target below it, means that the reason for the trade is gone: entering would only buy costs.
-    """
-    if stop > 0 and stop >= price:
-        return Rule.STOP_BEYOND_ENTRY, stop, price
-    nearest = target_1 if target_1 > 0 else target_2  # the first target is the nearer one
-    if nearest > 0 and nearest <= price:
-        return Rule.TARGET_BEYOND_ENTRY, nearest, price
-    if quantity < max(instrument.min_quantity, 1):
-        return Rule.MIN_QUANTITY, max(instrument.min_quantity, instrument.step), quantity
-    if notional < max(instrument.min_notional, 1):
-        return Rule.MIN_NOTIONAL, max(instrument.min_notional, 1), notional
-    return Rule.NONE, 0, 0
+def _budget_at_open(account, positions, instruments, opens, symbol):
+    """The entry's share of the equity at the open, in cash or margin."""
+    equity = account.cash
+    for other in range(positions.shape[0]):
+        held = positions[other]
+        if held.quantity > 0:
+            price = opens[other] if opens[other] > 0 else held.last_price
+            worth = notional_of(held.quantity, price, instruments[other].notional_divisor)
+            equity += held.side * (worth - held.notional) if instruments[other].on_margin == 1 else worth
+    return floor_product(max(equity, 0), positions[symbol].pending_share, RATE)
 
 
 @njit_inner
-def _affordable(budget, price, instrument):
-    """The largest quantity, in steps, whose notional and fee the budget covers.
-
-    Found by halving, because a fee that is rounded to a coarse precision may be worth millions of steps.
-    """
-    if budget <= 0:
-        return 0
-    affordable = 0
-    too_many = floor_product(budget + 1, instrument.notional_divisor, price) // instrument.step + 1  # even without a fee
-    while too_many - affordable > 1:
-        middle = affordable + (too_many - affordable) // 2
-        if _cost(middle * instrument.step, price, instrument) <= budget:
-            affordable = middle
-        else:
-            too_many = middle
-    return affordable * instrument.step
-
-
-@njit_inner
-def _cost(quantity, price, instrument):
-    notional = notional_of(quantity, price, instrument.notional_divisor)
-    return notional + fee_of(notional, instrument.taker_rate, instrument.fee_quantum)
-
-
-@njit_inner
-def _protection(position, instrument, price):
-    """Stop and targets of an entry filled at ``price``, on the tick: the stop rounded down, targets rounded up, nearer first."""
-    tick = instrument.tick
-    stop = _level(position.pending_stop_form, position.pending_stop, price, -1) // tick * tick
-    target_1 = -(-_level(position.pending_target_1_form, position.pending_target_1, price, 1) // tick) * tick
-    target_2 = -(-_level(position.pending_target_2_form, position.pending_target_2, price, 1) // tick) * tick
-    if position.pending_stop_form != Form.NONE:
-        stop = max(stop, tick)
-    if 0 < target_2 < target_1:
-        return stop, target_2, target_1
-    return stop, target_1, target_2
-
-
-@njit_inner
-def _level(form, value, price, direction):
-    """A price level from the form in which the signal stated it, 0 for none."""
-    if form == Form.PRICE:
-        return value
-    if form == Form.DISTANCE:
-        return price + direction * value
-    if form == Form.RATE:
-        return price + direction * floor_product(price, value, RATE)
-    return 0
+def _enter_inside(account, position, instrument, rules, high, low, at, tally, events, count, symbol):
+    """A limit or stop entry that price reaches inside the bar fills at its own price."""
+    side, level = position.pending_side, position.pending_price
+    if position.pending == Pending.LIMIT:
+        reached = low if side > 0 else high
+        if not _reached(-side, reached, beyond(level, -side, rules)):
+            return count
+        price, rate = level, instrument.maker_rate
+    else:
+        reached = high if side > 0 else low
+        if not _reached(side, reached, level):
+            return count
+        price = taker_price(level, side, rules.slippage_rate + rules.half_spread_rate, instrument.tick)
+        rate = instrument.taker_rate
+    position.inside = 1
+    return enter_at(account, position, instrument, rules, price, level, rate, Phase.INTRABAR, at, tally, events, count, symbol)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from candlewick.engine.bars import EngineInput, Integers
-from candlewick.engine.layout import EQUITY, EVENT
+from candlewick.engine.bars import EngineInput
+from candlewick.engine.grids import Integers
+from candlewick.engine.layout import EQUITY, EVENT, FUNDING, TALLY
 from candlewick.engine.state import EngineState
 from candlewick.engine.terms import Records, Terms, instrument_records, rules_record
 from candlewick.errors import EngineOverflow
@@ -18,37 +19,58 @@ _BUFFER_EVENTS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """``events``: EVENT records in their order; ``equity``: EQUITY records, one a bar time."""
+    """``events``: EVENT records in their order; ``equity``: EQUITY records, one for each curve row; ``tally``: one TALLY record.
+
+    ``day_equity`` int64: the equity at the last close of each UTC day that has bars.
+    """
 
     state: EngineState
     events: Records
     equity: Records
+    tally: Records
+    day_equity: Integers
 
 
-def advance(state: EngineState, terms: Terms, bars: EngineInput) -> Advance:
-    """Step over every row of ``bars``, all after the state's watermark. The state given is not changed. Raises EngineOverflow."""
-    from candlewick.engine.folding import EVENTS_PER_ACCOUNT, EVENTS_PER_SYMBOL, fold
+def advance(
+    state: EngineState, terms: Terms, bars: EngineInput, curve_rows: Integers | None = None, *, skips: bool = True
+) -> Advance:
+    """Step over every row of ``bars``, all after the state's watermark. The state given is not changed. Raises EngineOverflow.
+
+    ``curve_rows`` are the rows at whose close a point of the equity curve is kept, ascending; None: all. ``skips`` False steps
+    through quiet bars, too; the answer is the same.
+    """
+    from candlewick.engine.folding import fold
+    from candlewick.engine.scanning import scratch_for
 
     if len(bars.times) and state.watermark_ms is not None and bars.times[0] <= state.watermark_ms:
         raise AssertionError(f"the bar at {bars.times[0]} was processed before: the watermark is {state.watermark_ms}")
     after = state.copy()
     instruments, rules = instrument_records(terms), rules_record(terms)
-    equity = np.zeros(len(bars.times), dtype=EQUITY)
-    room = EVENTS_PER_SYMBOL * len(terms.instruments) + EVENTS_PER_ACCOUNT
-    buffer = np.zeros(_BUFFER_EVENTS + room, dtype=EVENT)
+    rows = np.arange(len(bars.times)) if curve_rows is None else curve_rows
+    equity, tally = np.zeros(len(rows), dtype=EQUITY), np.zeros(1, dtype=TALLY)
+    days, cursor = np.zeros(len(bars.day_ends), dtype=np.int64), np.zeros(5, dtype=np.int64)
+    buffer, scratch = _buffer(terms, bars), scratch_for(len(terms.instruments))
     chunks = []
-    row = 0
-    while row < len(bars.times):
+    while cursor[0] < len(bars.times):
+        before = int(cursor[0])
         try:
-            row, count = fold(
-                after.account, after.positions, instruments, rules, bars.times, bars.prices,
-                bars.actions, bars.weights, bars.forms, bars.levels, row, buffer, 0, equity,
+            count = fold(
+                after.account, after.positions, instruments, rules, bars.market, bars.decisions, bars.fundings, bars.day_ends,
+                rows, cursor, skips, scratch, days, tally, equity, buffer, 0,
             )  # fmt: skip
         except OverflowError as overflow:
             raise EngineOverflow(f"after {state.watermark_ms}: {overflow}") from overflow
+        assert count or cursor[0] > before, "the event buffer is too small for one bar"
         chunks.append(buffer[:count].copy())
     events = np.concatenate(chunks) if chunks else buffer[:0]
-    return Advance(after, events, equity)
+    return Advance(after, events, equity, tally, days)
+
+
+def _buffer(terms: Terms, bars: EngineInput) -> Records:
+    from candlewick.engine.folding import EVENTS_PER_ACCOUNT, EVENTS_PER_SYMBOL
+
+    room = EVENTS_PER_SYMBOL * len(terms.instruments) + EVENTS_PER_ACCOUNT
+    return np.zeros(_BUFFER_EVENTS + room * (4 if bars.market.detail_spans.size else 1), dtype=EVENT)
 
 
 def advance_open(state: EngineState, terms: Terms, opened_ms: int, opens: Integers) -> Advance:
@@ -60,10 +82,12 @@ def advance_open(state: EngineState, terms: Terms, opened_ms: int, opens: Intege
 
     after = state.copy()
     room = EVENTS_PER_SYMBOL * len(terms.instruments) + EVENTS_PER_ACCOUNT
-    buffer = np.zeros(room, dtype=EVENT)
+    buffer, tally = np.zeros(room, dtype=EVENT), np.zeros(1, dtype=TALLY)
     instruments, rules = instrument_records(terms), rules_record(terms)
     try:
-        count = fold_open(after.account, after.positions, instruments, rules, opened_ms, opens, buffer, 0)
+        count = fold_open(
+            after.account, after.positions, instruments, rules, opened_ms, opens, np.zeros(0, dtype=FUNDING), tally, buffer, 0
+        )
     except OverflowError as overflow:
         raise EngineOverflow(f"at the open of {opened_ms}: {overflow}") from overflow
-    return Advance(after, buffer[:count].copy(), np.zeros(0, dtype=EQUITY))
+    return Advance(after, buffer[:count].copy(), np.zeros(0, dtype=EQUITY), tally, np.zeros(0, dtype=np.int64))

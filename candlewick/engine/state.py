@@ -11,6 +11,9 @@ from candlewick.engine.layout import ACCOUNT, CASH_DECIMALS, NEVER, POSITION
 from candlewick.engine.terms import Records
 from candlewick.errors import LedgerUnreadable
 
+_TIMES = (
+    "opened_at", "decided_at", "time_stop_at", "stopped_at", "exit_decided_at", "pending_decided_at", "pending_expires_at",
+)  # fmt: skip
 StateDocument = dict[str, dict[str, int] | list[dict[str, int]]]
 
 
@@ -53,12 +56,13 @@ class EngineState:
             after.account["halted"] = 0
             after.account["loss_day"] = NEVER
             after.account["peak_equity"] = after.account["equity"]
+            after.account["peak_at"] = after.account["watermark"]
             after.account["day_start_equity"] = after.account["equity"]
         return after
 
     def active(self) -> list[bool]:
         """Per symbol: whether anything could happen to it at the next open (a position, or an order that waits)."""
-        return [bool(p["quantity"] > 0 or p["pending"] != 0) for p in self.positions]
+        return [bool(p["quantity"] > 0 or p["pending"] != 0 or p["exit_leg"] != 0) for p in self.positions]
 
     def copy(self) -> "EngineState":
         """A state that may be stepped without touching this one."""
@@ -86,10 +90,10 @@ def open_state(initial_cash: Decimal, symbols: int) -> EngineState:
     account = np.zeros(1, dtype=ACCOUNT)
     for field in ("cash", "equity", "peak_equity", "day_start_equity"):
         account[field] = cash
-    for field in ("day", "loss_day", "opened_at", "watermark"):
+    for field in ("day", "loss_day", "opened_at", "watermark", "peak_at"):
         account[field] = NEVER
     positions = np.zeros(symbols, dtype=POSITION)
-    for field in ("opened_at", "decided_at", "stopped_at", "pending_decided_at"):
+    for field in _TIMES:
         positions[field] = NEVER
     return EngineState(account, positions)
 

@@ -6,7 +6,7 @@ from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
 import numpy as np
 
 from candlewick.amounts import to_units
-from candlewick.engine.layout import CASH_DECIMALS, INSTRUMENT, NEVER, RATE, RULES
+from candlewick.engine.layout import CASH_DECIMALS, INSTRUMENT, NEVER, RATE, RULES, Capital, Sizing
 from candlewick.errors import UsageError
 from candlewick.instruments import Instrument
 from candlewick.rules import Rules
@@ -59,9 +59,10 @@ def _grid_decimals(symbol: str, what: str, smallest: Decimal) -> int:
 
 
 def instrument_records(terms: Terms) -> Records:
-    """INSTRUMENT records, shape (symbols,)."""
+    """INSTRUMENT records, shape (symbols,). Raises UsageError where the rules ask for what an instrument does not allow."""
     records = np.zeros(len(terms.instruments), dtype=INSTRUMENT)
     for record, instrument in zip(records, terms.instruments, strict=True):
+        _refuse_impossible(terms.rules, instrument)
         price_grid, quantity_grid = price_decimals(instrument), quantity_decimals(instrument)
         record["tick"] = to_units(instrument.price_tick, price_grid, ROUND_HALF_EVEN)
         record["step"] = to_units(instrument.quantity_step, quantity_grid, ROUND_HALF_EVEN)
@@ -71,7 +72,24 @@ def instrument_records(terms: Terms) -> Records:
         record["taker_rate"] = _rate(instrument.taker_fee_bps / _BPS)
         record["fee_quantum"] = 10 ** max(CASH_DECIMALS - instrument.quote_decimals, 0)
         record["notional_divisor"] = 10 ** (price_grid + quantity_grid - CASH_DECIMALS)
+        record["on_margin"] = int(instrument.kind != "spot")
+        record["leverage_rate"] = _rate(terms.rules.leverage)
+        record["maintenance_rate"] = _rate(instrument.maintenance_margin_share)
     return records
+
+
+def _refuse_impossible(rules: Rules, instrument: Instrument) -> None:
+    if instrument.kind == "spot" and rules.direction != "long":
+        raise UsageError(
+            f"{instrument.symbol} is traded spot and cannot be sold short: rules.direction is {rules.direction}, it must be long "
+            "(shorts need a margin or perpetual instrument)"
+        )
+    if instrument.kind == "spot" and rules.leverage != 1:
+        raise UsageError(f"{instrument.symbol} is traded spot: rules.leverage is {rules.leverage}, it must be 1")
+    if instrument.kind != "spot" and rules.leverage > instrument.max_leverage:
+        raise UsageError(
+            f"{instrument.symbol}: rules.leverage is {rules.leverage}; the exchange allows {instrument.max_leverage} at the most"
+        )
 
 
 def rules_record(terms: Terms) -> Records:
@@ -82,15 +100,32 @@ def rules_record(terms: Terms) -> Records:
     record["timeframe_ms"] = timeframe_ms(terms.timeframe)
     record["symbols"] = len(terms.instruments)
     record["initial_cash"] = to_units(terms.initial_cash, CASH_DECIMALS, ROUND_HALF_EVEN)
-    record["capital_initial"] = int(rules.capital == "initial")
-    record["slippage_rate"] = _rate(rules.slippage_bps / _BPS)
-    record["max_open_positions"] = rules.max_open_positions
-    record["max_position_share"] = _rate(rules.max_position_share)
-    record["daily_loss_limit"] = NEVER if rules.daily_loss_limit_share is None else _rate(rules.daily_loss_limit_share)
-    record["max_drawdown"] = NEVER if rules.max_drawdown_share is None else _rate(rules.max_drawdown_share)
-    record["cooldown_bars"] = rules.cooldown_bars
-    record["target_1_share"] = _rate(rules.target_1_share)
+    record["capital"] = Capital[rules.capital.upper()]
+    record["sizing"] = Sizing[rules.sizing.upper()]
+    record["long"] = int(rules.direction != "short")
+    record["short"] = int(rules.direction != "long")
+    record["reverse"] = int(rules.reverse)
     record["stop_to_entry"] = int(rules.stop_to_entry_after_target_1)
+    record["fixed_notional"] = to_units(rules.fixed_notional, CASH_DECIMALS, ROUND_HALF_EVEN)
+    for name in ("max_open_positions", "cooldown_bars", "max_entries", "kelly_min_trades"):
+        record[name] = getattr(rules, name)
+    shares = {
+        "slippage_rate": rules.slippage_bps / _BPS,
+        "half_spread_rate": rules.spread_bps / _BPS / 2,
+        "max_position_share": rules.max_position_share,
+        "target_1_share": rules.target_1_share,
+        "risk_rate": rules.risk_share,
+        "kelly_multiple": rules.kelly_multiple,
+        "kelly_cap": rules.kelly_cap_share,
+        "rebalance_share": rules.rebalance_share,
+    }
+    limits = {
+        "daily_loss_limit": rules.daily_loss_limit_share,
+        "max_drawdown": rules.max_drawdown_share,
+        "volume_rate": rules.max_volume_share,
+    }
+    for name, share in (*shares.items(), *limits.items()):
+        record[name] = NEVER if share is None else _rate(share)
     return records
 
 

@@ -49,7 +49,8 @@ _INVARIANTS = (
            FROM (SELECT asset, sum(amount) AS held FROM postings
                  WHERE account = $account AND starts_with(ledger_account, 'assets:')
                  AND asset <> (SELECT quote FROM accounts WHERE account = $account) GROUP BY asset) p
-           FULL JOIN (SELECT split_part(symbol, '/', 1) AS asset, sum(quantity) AS held FROM positions
+           FULL JOIN (SELECT split_part(symbol, '/', 1) AS asset,
+                             sum(CASE WHEN side = 'short' THEN -quantity ELSE quantity END) AS held FROM positions
                       WHERE account = $account GROUP BY 1) q ON p.asset = q.asset
            WHERE coalesce(p.held, 0) <> coalesce(q.held, 0) ORDER BY 1""",
     ),
@@ -107,8 +108,8 @@ _CASH = f"""SELECT
     (SELECT coalesce(sum(amount), 0) FROM postings WHERE account = $account AND ledger_account = '{CASH_ACCOUNT}'
         AND asset = (SELECT quote FROM accounts WHERE account = $account)),
     (SELECT cash FROM equity WHERE account = $account ORDER BY "at" DESC LIMIT 1),
-    (SELECT coalesce(sum(CASE WHEN side = 'buy' THEN -notional - fee ELSE notional - fee END), 0) FROM fills
-        WHERE account = $account AND bar_opened_at > (SELECT watermark_at FROM checkpoints WHERE account = $account)),
+    (SELECT coalesce(sum(amount), 0) FROM postings WHERE account = $account AND ledger_account = '{CASH_ACCOUNT}'
+        AND market_at > (SELECT watermark_at FROM checkpoints WHERE account = $account)),
     (SELECT state::VARCHAR FROM checkpoints WHERE account = $account)"""
 
 

@@ -1,0 +1,31 @@
+"""Floats on the engine's decimal grids: the nearest integer, which is the written decimal for up to 15 digits."""
+
+import numpy as np
+
+from candlewick.errors import EngineOverflow
+
+Integers = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+FloatColumn = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+_LARGEST_PRICE = 2.0**60
+
+
+def price_units(prices: FloatColumn, decimals: int, symbol: str) -> Integers:
+    """Float prices on the instrument's grid. Raises EngineOverflow."""
+    scaled = prices * 10.0**decimals
+    if scaled.size and float(np.max(scaled)) > _LARGEST_PRICE:
+        raise _too_large(symbol, float(np.max(prices)), decimals)
+    return np.rint(scaled).astype(np.int64)
+
+
+def column_units(prices: FloatColumn, decimals: int, symbol: str) -> Integers:
+    """The same as ``price_units`` for a long column, in one compiled pass. Raises EngineOverflow."""
+    from candlewick.engine.scaling import scale_to_grid  # numba: see engine/run.py
+
+    units = np.empty(len(prices), dtype=np.int64)
+    if not scale_to_grid(prices, 10.0**decimals, _LARGEST_PRICE, units):
+        raise _too_large(symbol, float(np.max(prices)), decimals)
+    return units
+
+
+def _too_large(symbol: str, price: float, decimals: int) -> EngineOverflow:
+    return EngineOverflow(f"{symbol}: price {price} does not fit the engine's grid of {decimals} decimals")
