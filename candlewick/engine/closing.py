@@ -1,5 +1,7 @@
 """The close of a bar: what trails and what has come to its time, the account's value, and the limits that depend on it."""
 
+import numpy as np
+
 from candlewick.compiled import njit_inner
 from candlewick.engine.arithmetic import floor_product, notional_of, sum_amounts
 from candlewick.engine.entering import trailing_level
@@ -142,12 +144,15 @@ def tally_equity(account, tally, before, closed_at):
 def deepen(tally, peak, trough):
     """Keep the pair of equities if it is the deepest drawdown so far.
 
-    Shares are compared crosswise. Where floats cannot tell the products apart their difference fits in 64 bits, and the wrapped
-    integers tell it exactly.
+    Shares are compared crosswise. Where floats cannot tell the products apart their difference fits in 64 bits, and is exact in
+    unsigned integers, which wrap.
     """
     depth, deepest = peak - trough, tally.drawdown_peak - tally.drawdown_trough
     left, right = float(depth) * float(tally.drawdown_peak), float(deepest) * float(peak)
     certain = right * _FLOAT_GUARD
-    more = left > right + certain or (left >= right - certain and depth * tally.drawdown_peak - deepest * peak > 0)
+    more = left > right + certain
+    if not more and left >= right - certain:
+        difference = np.uint64(depth) * np.uint64(tally.drawdown_peak) - np.uint64(deepest) * np.uint64(peak)
+        more = np.int64(difference) > 0
     if more or (deepest == 0 and depth > 0):
         tally.drawdown_peak, tally.drawdown_trough = peak, trough
