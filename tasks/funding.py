@@ -51,24 +51,30 @@ async def complete_funding(
     series: Mapping[str, Series],
     since_ms: int,
     until_ms: int,
+    forming_open: bool = False,
 ) -> dict[str, pl.DataFrame]:
     """Every perpetual's payments with ``since_ms <= funding_at < until_ms`` by symbol, in FUNDING_SCHEMA; nothing for others.
 
     ``series`` are the candles that are traded: where the lake has them later than ``since_ms`` or no longer at ``until_ms``,
-    funding is required for that shorter span. The market is asked for what the lake lacks and for nothing else.
-    Raises FundingMissing where a payment stays unknown, and what ``fetch_funding`` raises.
+    funding is required for that shorter span. ``forming_open``: the open after the last closed bar is acted on too, and a
+    payment due at it is required (with an ``until_ms`` after it). The market is asked for what the lake lacks and for
+    nothing else. Raises FundingMissing where a payment stays unknown, and what ``fetch_funding`` raises.
     """
     perpetuals = [symbol for symbol, instrument in instruments.items() if instrument.kind == "perpetual"]
+    asked = since_ms, until_ms
     frames = await asyncio.gather(
-        *(_complete(access, lake, instruments[symbol], series[symbol], since_ms, until_ms) for symbol in perpetuals)
+        *(
+            _complete(access, lake, instruments[symbol], series[symbol], _traded_span(lake, series[symbol], asked, forming_open))
+            for symbol in perpetuals
+        )
     )
     return dict(zip(perpetuals, frames, strict=True))
 
 
 async def _complete(
-    access: MarketAccess, lake: Lake, instrument: Instrument, series: Series, since_ms: int, until_ms: int
+    access: MarketAccess, lake: Lake, instrument: Instrument, series: Series, span: tuple[int, int]
 ) -> pl.DataFrame:
-    since_ms, until_ms = await asyncio.to_thread(_traded_span, lake, series, since_ms, until_ms)
+    since_ms, until_ms = span
     interval_h, symbol = instrument.funding_interval_h, instrument.symbol
     source = access.market.funding_fingerprint(symbol)
     plan = await asyncio.to_thread(plan_funding, lake, series, since_ms, until_ms, interval_h, source)
@@ -78,12 +84,13 @@ async def _complete(
     return require_funding(symbol, known, since_ms, until_ms, interval_h)
 
 
-def _traded_span(lake: Lake, series: Series, since_ms: int, until_ms: int) -> tuple[int, int]:
+def _traded_span(lake: Lake, series: Series, asked: tuple[int, int], forming_open: bool) -> tuple[int, int]:
     """The part of the span that has candles: a contract pays nothing before its listing."""
-    span = lake.span(series)
-    if span is None:
-        return since_ms, until_ms
-    return max(since_ms, span[0]), min(until_ms, span[1] + timeframe_ms(series.timeframe))
+    there = lake.span(series)
+    if there is None:
+        return asked
+    opens_ms = there[1] + timeframe_ms(series.timeframe)
+    return max(asked[0], there[0]), min(asked[1], opens_ms + 1 if forming_open else opens_ms)
 
 
 def _keep(lake: Lake, plan: FundingPlan, funding: pl.DataFrame) -> int:

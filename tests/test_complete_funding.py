@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from candlewick.candles import Series
+from candlewick.candles import CANDLE_SCHEMA, Series
 from candlewick.errors import FundingMissing, LakeError, MarketUnavailable
 from candlewick.findings import noted_findings
 from candlewick.funding import HOUR_MS, funding_at_ms, funding_digest, normalise_funding
@@ -126,7 +126,7 @@ def futures() -> Iterator[Emulator]:
         yield emulator
 
 
-def complete(exchange: Emulator, lake: Lake, since_ms: int, until_ms: int) -> dict[str, pl.DataFrame]:
+def complete(exchange: Emulator, lake: Lake, since_ms: int, until_ms: int, forming_open: bool = False) -> dict[str, pl.DataFrame]:
     from blocks.exchange import open_exchange
     from tasks.funding import complete_funding
     from tasks.market import MarketAccess
@@ -139,7 +139,9 @@ def complete(exchange: Emulator, lake: Lake, since_ms: int, until_ms: int) -> di
         async with open_exchange(block) as market:
             instruments = await market.instruments((BITCOIN,))
             series = {BITCOIN: market.series(BITCOIN, "1h")}
-            return await complete_funding(MarketAccess(market, block), lake, instruments, series, since_ms, until_ms)
+            return await complete_funding(
+                MarketAccess(market, block), lake, instruments, series, since_ms, until_ms, forming_open
+            )
 
     return asyncio.run(run())
 
@@ -178,6 +180,17 @@ def test_a_payment_that_the_exchange_lost_is_missing_until_it_tells_it(tmp_path:
         complete(futures, lake, START_MS, START_MS + 40 * INTERVAL_MS)
     futures.futures.add_funding("BTCUSDT", known)
     assert complete(futures, lake, START_MS, START_MS + 40 * INTERVAL_MS)[BITCOIN].height == 40
+
+
+def test_a_payment_due_at_the_forming_bars_open_is_asked_for_where_that_open_is_acted_on(
+    tmp_path: Path, futures: Emulator, prefect_server: str
+):
+    lake = Lake(str(tmp_path))
+    bars = pl.DataFrame(made_up_candles(40_000.0, 16), schema=dict(CANDLE_SCHEMA), orient="row")
+    lake.append(SERIES, bars, "binanceusdm", FETCHED)
+    now_ms = START_MS + 2 * INTERVAL_MS + 5_000
+    assert funding_at_ms(complete(futures, lake, START_MS, now_ms)[BITCOIN]).tolist() == [START_MS, START_MS + INTERVAL_MS]
+    assert complete(futures, lake, START_MS, now_ms, forming_open=True)[BITCOIN].height == 3
 
 
 def test_a_rate_revised_by_the_exchange_is_a_finding_beside_the_candles(tmp_path: Path, futures: Emulator, prefect_server: str):
