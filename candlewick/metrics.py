@@ -177,7 +177,8 @@ def held_return(candles: Iterable[pl.DataFrame]) -> Measure:
 def _of_pnl(trades: pl.DataFrame, figure: Callable[[list[Decimal]], Measure]) -> Measure:
     """``figure`` of the closed trades' pnl, or that there are none."""
     pnl: list[Decimal] = trades["pnl"].drop_nulls().to_list()
-    return figure(pnl) if pnl else Measure(None, "no trade was closed yet")
+    with localcontext(WIDE):
+        return figure(pnl) if pnl else Measure(None, "no trade was closed yet")
 
 
 def win_rate(trades: pl.DataFrame) -> Measure:

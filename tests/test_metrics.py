@@ -1,6 +1,6 @@
 """Metrics against arithmetic done by hand."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 import polars as pl
@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from candlewick import metrics
 from candlewick.trades import closed_trades, pair_trades
 from tests.account_views import empty_frame, frame_of
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
+from tests.deals import START, deals
 
 
 def curve(*values: int | str, hours: int = 24, opened: int = 0) -> pl.DataFrame:
@@ -21,17 +20,6 @@ def curve(*values: int | str, hours: int = 24, opened: int = 0) -> pl.DataFrame:
         for place, value in enumerate(values)
     ]
     return frame_of("equity", rows)
-
-
-def deals(*rows: tuple[str, str, str, str, str, str, int]) -> pl.DataFrame:
-    """Fills as (symbol, side, leg, quantity, price, fee, hour)."""
-    cells: list[dict[str, object]] = [
-        {"fill_id": f"f{place}", "client_order_id": f"o{place}", "symbol": symbol, "side": side, "leg": leg, "sequence": place}
-        | {"quantity": Decimal(quantity), "price": Decimal(price), "notional": Decimal(quantity) * Decimal(price)}
-        | {"fee": Decimal(fee), "bar_opened_at": START + timedelta(hours=hour), "reason": f"{leg} happened"}
-        for place, (symbol, side, leg, quantity, price, fee, hour) in enumerate(rows)
-    ]
-    return frame_of("fills", cells)
 
 
 WIN = (("A/USDT", "buy", "entry", "2", "100", "0.2", 0), ("A/USDT", "sell", "target_2", "2", "110", "0.22", 4))
