@@ -12,6 +12,10 @@ from candlewick.metrics import Measure
 
 FloatArray = np.ndarray[tuple[int], np.dtype[np.float64]]
 FloatMatrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
+IntArray = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+QUANTILES = {"p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95}
+"""What distributions are summed up by, by the names that reports use."""
 
 STEADY = 1e-13
 """A deviation below this share of the largest value is rounding: the values did not vary."""
@@ -76,3 +80,10 @@ def share(part: int, whole: int, reason: str) -> Measure:
 def mean_of(values: Sequence[float], reason: str) -> Measure:
     """The arithmetic mean, undefined for ``reason`` when there are no values."""
     return measure(math.fsum(values) / len(values)) if values else Measure(None, reason)
+
+
+def quantile_measures(values: FloatArray) -> dict[str, Measure]:
+    """QUANTILES of values of shape (n,), interpolated linearly (numpy's default, Hyndman & Fan's type 7)."""
+    return {
+        name: measure(float(value)) for name, value in zip(QUANTILES, np.quantile(values, list(QUANTILES.values())), strict=True)
+    }
