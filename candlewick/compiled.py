@@ -31,7 +31,8 @@ _NUMBA_CONFIG = vars(numba.config)  # numba fills this module at run time, so it
 
 
 def njit(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile ``function`` with numba, without fastmath, so that its results are the same bits in every run.
+    """Compile ``function`` with numba, without fastmath, so that its results are the same bits in every run. It lets
+    other threads run meanwhile: a sweep uses them.
 
     The machine code of this package's functions is cached on disk; that of functions elsewhere (a user's own strategy) is not,
     because the cache's key does not cover files outside the package.
@@ -50,14 +51,14 @@ def njit_inner(function: Callable[P, R]) -> Callable[P, R]:
 def _compile(function: Callable[P, R], *, for_python: bool) -> Callable[P, R]:
     folder = cache_folder() if function.__module__.split(".")[0] == PACKAGE_FOLDER.name else None
     if folder is None:
-        uncached: Callable[P, R] = numba.njit(cache=False)(function)
+        uncached: Callable[P, R] = numba.njit(cache=False, nogil=True)(function)
         return uncached
     before = _NUMBA_CONFIG["CACHE_DIR"]
     _NUMBA_CONFIG["CACHE_DIR"] = str(folder)  # read at decoration only, and restored for other users of numba in this process
     try:
         # numba's stubs do not know the options that leave out ways in.
         compiled: Callable[P, R] = numba.njit(  # type: ignore[call-overload]
-            cache=True, no_cfunc_wrapper=True, no_cpython_wrapper=not for_python
+            cache=True, nogil=True, no_cfunc_wrapper=True, no_cpython_wrapper=not for_python
         )(function)
     finally:
         _NUMBA_CONFIG["CACHE_DIR"] = before

@@ -87,7 +87,7 @@ def account_value(account, positions, instruments):
 
 @njit_inner
 def mark_to_market(account, positions, instruments, rules, at, days, day, tally, events, count):
-    """Value the account at the last closes, and hit or lift the limits that depend on it. Returns (value, positions, events).
+    """Value the account at the last closes, and hit or lift the limits that depend on it. Returns the event count.
 
     A bar belongs to the UTC day in which it opens; ``days[day]`` is that day's last equity, where days are kept.
     """
@@ -119,7 +119,7 @@ def mark_to_market(account, positions, instruments, rules, at, days, day, tally,
             event = record(account, events, count, Kind.HALT, NEVER, closed_at, Leg.NONE, closed_at)
             event.rule, event.rule_limit, event.rule_value = Rule.MAX_DRAWDOWN, rules.max_drawdown, drawdown
             count += 1
-    return value, open_positions, count
+    return count
 
 
 @njit_inner

@@ -18,15 +18,29 @@ EVENTS_PER_ACCOUNT = 8
 def step(
     account, positions, instruments, rules, market, row, decisions, d, d_end, fundings, f, f_end, days, day, tally, events, count
 ):
-    """One bar of all symbols: open, inside, close, decisions. Returns (value of the positions, their number, event count)."""
+    """One bar of all symbols: open, inside, close, decisions. Returns the event count."""
     at = market.times[row]
     count = open_phase(account, positions, instruments, rules, market.opens[row], fundings, f, f_end, at, tally, events, count)
     count = intrabar_phase(account, positions, instruments, rules, market, row, tally, events, count)
     count = close_positions(account, positions, instruments, rules, market, row, events, count)
-    value, held, count = mark_to_market(account, positions, instruments, rules, at, days, day, tally, events, count)
+    count = mark_to_market(account, positions, instruments, rules, at, days, day, tally, events, count)
     count = decide(account, positions, instruments, rules, market.closes[row], decisions, d, d_end, at, tally, events, count)
     account.watermark = at
-    return value, held, count
+    return count
+
+
+@njit_inner
+def _keep_point(point, account, positions, rules, at):
+    """A point of the equity curve, at the close of the bar that has just been processed."""
+    held = 0
+    for symbol in range(positions.shape[0]):
+        held += 1 if positions[symbol].quantity > 0 else 0
+    point.at = at + rules.timeframe_ms
+    point.equity = account.equity
+    point.cash = account.cash
+    point.position_value = account.equity - account.cash
+    point.drawdown = drawdown_of(account)
+    point.open_positions = held
 
 
 @njit
@@ -55,7 +69,7 @@ def fold(
             if f < fundings.shape[0]:
                 stop = min(stop, fundings[f].row)
             if c < curve_rows.shape[0]:
-                stop = min(stop, curve_rows[c])
+                stop = min(stop, curve_rows[c] + 1)
             free, acts_at = may_skip(positions)
             if free and stop > row and market.times[stop - 1] + terms.timeframe_ms >= acts_at:
                 stop = row + np.searchsorted(market.times[row:stop], acts_at - terms.timeframe_ms)
@@ -63,6 +77,9 @@ def fold(
                 end = skip_quiet(one, positions, instruments, terms, market, row, stop, days, day, sums, scratch)
                 if end > row:
                     row = end
+                    if c < curve_rows.shape[0] and curve_rows[c] == row - 1:
+                        _keep_point(curve[c], one, positions, terms, market.times[row - 1])
+                        c += 1
                     day += 1 if row == day_ends[day] else 0
                     continue
         d_end, f_end = d, f
@@ -70,14 +87,12 @@ def fold(
             d_end += 1
         while f_end < fundings.shape[0] and fundings[f_end].row == row:
             f_end += 1
-        value, held, count = step(
+        count = step(
             one, positions, instruments, terms, market, row, decisions, d, d_end, fundings, f, f_end, days, day, sums,
             events, count,
         )  # fmt: skip
         if c < curve_rows.shape[0] and curve_rows[c] == row:
-            point = curve[c]
-            point.at, point.equity, point.cash = market.times[row] + terms.timeframe_ms, one.equity, one.cash
-            point.position_value, point.drawdown, point.open_positions = value, drawdown_of(one), held
+            _keep_point(curve[c], one, positions, terms, market.times[row])
             c += 1
         d, f = d_end, f_end
         row += 1
