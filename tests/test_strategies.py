@@ -232,6 +232,13 @@ def test_a_breakout_is_a_close_beyond_the_extremes_of_the_bars_before() -> None:
     assert signals["entry_type"].null_count() == 7
 
 
+def test_what_is_outside_on_the_first_bar_that_is_known_has_not_broken_out() -> None:
+    assert acting(DonchianBreakout(channel_bars=2), candles([10.0, 10.5, 12.0, 13.0])) == []
+    assert acting(DonchianBreakout(channel_bars=2), candles([10.0, 10.5, 10.2, 12.0, 13.0])) == [(3, "BUY")]
+    assert acting(BollingerReversion(period=3, deviations=1.2), candles([10.0, 10.0, 9.0, 5.0])) == []
+    assert acting(BollingerReversion(period=3, deviations=1.2), candles([10.0, 9.0, 10.0, 5.0])) == [(3, "BUY")]
+
+
 def test_a_breakouts_stop_entry_waits_at_the_end_of_the_bar_that_broke_out() -> None:
     strategy = DonchianBreakout(channel_bars=2, entry_type="stop", expiry_bars=3)
     signals = complete_signals(strategy, candles([10.0, 10.5, 10.2, 10.9, 11.5, 10.0, 9.8], spread=0.1))
