@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 
 from candlewick.candles import CANDLE_SCHEMA
-from candlewick.metrics import AMOUNT, TRADE_SCHEMA, Measure
+from candlewick.metrics import AMOUNT, Measure
 from candlewick.reports.backtest_view import BacktestView, ComparisonView, MonteCarlo, RunFacts, SweepView, WalkForwardView
+from candlewick.trades import TRADE_SCHEMA
 
 START = datetime(2023, 3, 1, tzinfo=UTC)
 CASH = Decimal(10_000)
 STEPS_MS = {"1m": 60_000, "1h": 3_600_000, "4h": 14_400_000}
-TRADES: Mapping[str, pl.DataType] = {**TRADE_SCHEMA, "side": pl.String(), "funding": AMOUNT}
 NAMES = ("total_return", "annualised_return", "annualised_volatility", "sharpe", "sortino", "calmar", "max_drawdown")
 NAMES += ("max_drawdown_days", "exposure", "turnover", "trades", "win_rate", "profit_factor", "expectancy", "average_trade")
 NAMES += ("fees", "funding", "benchmark_return", "final_equity")
@@ -53,8 +53,8 @@ def walked_trades(candles: Mapping[str, pl.DataFrame], count: int, seed: int = 5
         fees = ((entry + leaving) * quantity / 1000).quantize(CENT)
         opened = frame["opened_at"][first]
         is_open = number == count - 1 and count > 1
-        funding = Decimal("0.37") if short else Decimal(0)
-        pnl = (gain - fees - funding).quantize(CENT)
+        funding = Decimal("-0.37") if short else Decimal(0)
+        pnl = (gain - fees + funding).quantize(CENT)
         leg = ("exit", "stop", "target_1")[number % 3]
         closed = {"closed_at": frame["opened_at"][last], "holding_time": frame["opened_at"][last] - opened, "exit_price": leaving}
         closed |= {
@@ -79,7 +79,7 @@ def walked_trades(candles: Mapping[str, pl.DataFrame], count: int, seed: int = 5
             }
             | ({} if is_open else closed)
         )
-    return pl.DataFrame([{name: row.get(name) for name in TRADES} for row in rows], schema=dict(TRADES))
+    return pl.DataFrame([{name: row.get(name) for name in TRADE_SCHEMA} for row in rows], schema=dict(TRADE_SCHEMA))
 
 
 def walked_equity(candles: pl.DataFrame, seed: int = 11) -> pl.DataFrame:
@@ -144,7 +144,7 @@ def facts(kind: str, symbols: tuple[str, ...], bars: int, timeframe: str) -> dic
         "notices": ("3 bars of S00/USDT are missing: nothing fills in a gap",),
         "check": "all 240 truncated histories gave the same signals; 50 bars of warm-up are enough",
         "check_passed": True,
-        "command": "python -m flows.backtesting run --market files:/data/candles --symbols S00/USDT --strategy sma_cross --param fast=10",
+        "command": f"python -m flows.backtesting {kind} --market files:/data/candles --strategy sma_cross",
     }
 
 
@@ -152,7 +152,7 @@ def backtest_view(bars: int = 6_000, symbols: int = 3, trades: int = 120, timefr
     """A backtest with bands and a shuffle of its trades."""
     names = tuple(f"S{number:02}/USDT" for number in range(symbols))
     candles = {name: walked(bars, timeframe, seed) for seed, name in enumerate(names)}
-    made = walked_trades(candles, trades) if trades else pl.DataFrame(schema=dict(TRADES))
+    made = walked_trades(candles, trades) if trades else pl.DataFrame(schema=dict(TRADE_SCHEMA))
     equity = walked_equity(candles[names[0]])
     spread = np.linspace(0, 0.3, equity.height)
     base = equity["equity"].cast(pl.Float64).to_numpy()
@@ -172,7 +172,7 @@ def backtest_view(bars: int = 6_000, symbols: int = 3, trades: int = 120, timefr
         "profit_factor": [None, *[1.1] * (symbols - 1)],
     }
     return BacktestView(
-        **facts("backtest", names, bars, timeframe),  # type: ignore[arg-type]
+        **facts("run", names, bars, timeframe),  # type: ignore[arg-type]
         figures=figures_of(equity, made),
         equity=equity,
         trades=made,
@@ -248,7 +248,7 @@ def walk_forward_view(windows: int = 12, bars: int = 6_000) -> WalkForwardView:
         "share": [0.3, 0.2, 0.5],
     }
     return WalkForwardView(
-        **facts("walk_forward", ("S00/USDT",), bars, "1h"),  # type: ignore[arg-type]
+        **facts("walk-forward", ("S00/USDT",), bars, "1h"),  # type: ignore[arg-type]
         grid=("fast", "slow", "kind"),
         objective="sharpe",
         windows=frame,
@@ -264,7 +264,7 @@ def comparison_view(runs: int = 3, bars: int = 3_000) -> ComparisonView:
     """Runs that differ in a parameter and a rule."""
     made, equities, figures = [], [], {}
     for number in range(runs):
-        own = facts("backtest", ("S00/USDT",), bars, "1h") | {
+        own = facts("run", ("S00/USDT",), bars, "1h") | {
             "run_id": f"run-{number}",
             "parameters": {"fast": 10 + number, "slow": 50},
         }
@@ -281,6 +281,7 @@ def comparison_view(runs: int = 3, bars: int = 3_000) -> ComparisonView:
         runs=tuple(made),
         equity=pl.concat(equities),
         figures=figures,
+        trade_counts=pl.DataFrame({"run_id": [run.run_id for run in made], "trades": 40, "shared": 31, "alone": 9}),
         notices=("the runs' candles end at the same bar",),
         command="python -m flows.backtesting compare run-0 run-1 run-2",
     )

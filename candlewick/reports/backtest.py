@@ -67,17 +67,16 @@ def _symbol_picker(view: BacktestView) -> str:
     )
 
 
-def charts_html(title: str, picker: str = "") -> str:
-    """The equity chart, and the candle chart where there is a ``picker`` of symbols."""
+def charts_html(title: str, equity: pl.DataFrame, picker: str = "") -> str:
+    """The chart of an equity frame, and the candle chart where there is a ``picker`` of symbols."""
     signs = (("earlier", "Earlier", "‹"), ("later", "Later", "›"), ("in", "Zoom in", "+"), ("out", "Zoom out", "−"))
     zoom = "".join(f'<button type="button" value="{value}" aria-label="{name}">{sign}</button>' for value, name, sign in signs)
-    equity = (
-        f'<section class="whole"><header><h2>{title}</h2></header>'
-        f'<div id="equity-chart" {PAGE_CHART} aria-label="Equity curve with the drawdown below it"></div>{NO_SCRIPT}</section>'
-    )
+    chart = f'<div id="equity-chart" {PAGE_CHART} aria-label="Equity curve with the drawdown below it"></div>{NO_SCRIPT}'
+    body = '<p class="soft">No bar was processed.</p>' if equity.is_empty() else chart
+    curve = f'<section class="whole"><header><h2>{title}</h2></header>{body}</section>'
     if not picker:
-        return equity
-    return f"""{equity}<section class="whole" id="candles"><header><h2>Candles and trades</h2>
+        return curve
+    return f"""{curve}<section class="whole" id="candles"><header><h2>Candles and trades</h2>
 <div class="bar" id="symbol-picker">{picker}</div>
 <div class="bar screen"><select id="window-picker" aria-label="Part of the chart"></select></div>
 <div class="bar screen" id="range-picker"><button type="button" value="all">All</button>{zoom}</div></header>
@@ -160,7 +159,7 @@ def render_backtest_report(view: BacktestView) -> str:
         run_header(view, _headline(view)),
         callouts(view.check, view.check_passed, view.notices),
         figures_section(view.figures, view.quote, skip=("final_equity",)),
-        charts_html("Equity and drawdown", _symbol_picker(view) if has_candles else ""),
+        charts_html("Equity and drawdown", view.equity, _symbol_picker(view) if has_candles else ""),
         months_section(view.months),
         symbols_section(view.symbols_table, view.quote) if len(view.symbols) > 1 else "",
         monte_carlo_section(view.monte_carlo, view.quote),

@@ -13,7 +13,7 @@ from rich.text import Text
 from candlewick.metrics import Measure
 from candlewick.reports.backtest_view import BacktestView, ComparisonView, RunFacts, SweepView, WalkForwardView
 from candlewick.reports.comparison import difference_text, figure_rows, letter, setting_differences
-from candlewick.reports.measures import cell_text, figure_title, figure_value, measure_text, ordered
+from candlewick.reports.measures import cell_text, figure_title, figure_value, kind_title, measure_text, ordered
 from candlewick.reports.numbers import MISSING, format_money, format_price, format_share, format_time
 from candlewick.reports.summary import heading, indented, markdown_cell
 from candlewick.reports.sweep import best_text, sets_text, sweep_figures, top_frame
@@ -136,7 +136,7 @@ def _grid_table(grid: Grid) -> list[RenderableType]:
 
 
 def _facts_blocks(facts: RunFacts) -> list[RenderableType]:
-    blocks: list[RenderableType] = [Text(f"{facts.kind.replace('_', ' ').upper()}  {facts.title}", style="bold")]
+    blocks: list[RenderableType] = [Text(f"{kind_title(facts.kind).upper()}  {facts.title}", style="bold")]
     blocks.append(indented(run_sentence(facts)))
     blocks.append(indented(check_sentence(facts), style="" if facts.check_passed else "bold"))
     return blocks
@@ -225,7 +225,7 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 def _markdown_head(facts: RunFacts) -> list[str]:
     verdict = markdown_cell(check_sentence(facts))
-    lines = [f"## {facts.kind.replace('_', ' ').capitalize()}: {markdown_cell(facts.title)}", ""]
+    lines = [f"## {kind_title(facts.kind).capitalize()}: {markdown_cell(facts.title)}", ""]
     lines += [f"{markdown_cell(run_sentence(facts))}.", "", verdict if facts.check_passed else f"**{verdict}**", ""]
     return lines + [f"- {markdown_cell(notice)}" for notice in facts.notices] + [""]
 

@@ -19,8 +19,9 @@ Parameter = str | int | float | bool
 class RunFacts:
     """What every run says of itself: enough to judge it and to repeat it.
 
-    ``symbols`` in the account's order; ``rules`` by name, as text; ``candle_digests`` by symbol; ``check`` is the verdict of the
-    look-ahead check in one sentence and ``check_passed`` whether it holds (None: not checked); ``command`` repeats the run.
+    ``kind`` is run, sweep, optimize or walk-forward. ``symbols`` in the account's order; ``rules`` by name, as text;
+    ``candle_digests`` by symbol; ``check`` is the verdict of the look-ahead check in one sentence and ``check_passed`` whether
+    it holds (None: not checked); ``command`` repeats the run.
     """
 
     run_id: str
@@ -63,7 +64,7 @@ class BacktestView(RunFacts):
     """One backtest.
 
     ``equity``: at, equity, drawdown_share (of the running peak), benchmark (an amount from the same cash; null or absent: none).
-    ``trades``: TRADE_SCHEMA plus side (long, short) and funding (paid is positive). ``months``: year, month, return_share.
+    ``trades``: TRADE_SCHEMA of candlewick/trades.py. ``months``: year, month, return_share.
     ``symbols_table``: symbol and any figures by their names. ``candles`` by symbol in CANDLE_SCHEMA, any length.
     ``bands``: at, p05, p25, p50, p75, p95 of bootstrapped equity, as amounts.
     """
@@ -126,11 +127,13 @@ class ComparisonView:
     """Runs side by side; the first is what the others are compared with.
 
     ``equity``: run_id, at, growth (equity over initial cash, 1 at the start). ``figures`` by run_id, then by name.
+    ``trade_counts``: run_id, trades, shared (opened by another run too), alone.
     """
 
     title: str
     runs: tuple[RunFacts, ...]
     equity: pl.DataFrame
     figures: Mapping[str, Mapping[str, Measure]]
+    trade_counts: pl.DataFrame | None = None
     notices: tuple[str, ...] = ()
     command: str = ""

@@ -1,6 +1,6 @@
 """The report of a comparison: runs side by side, and what differs between them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from hashlib import sha256
 from html import escape
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from candlewick.figures import FIGURES
 from candlewick.metrics import Measure
 from candlewick.reports.backtest_view import ComparisonView, RunFacts
 from candlewick.reports.charts import kept_points
@@ -92,7 +93,11 @@ def _lines(view: ComparisonView) -> Document:
         first, last = (min(first, times[0]) if data else times[0]), max(last, times[-1])
         top = max(top, *grown)
         name = f"{letter(place)} {run.strategy}"
-        look: Document = {"color": f"@series-{place % len(SERIES['light'])}", "width": 1.7, "dash": DASHES[place % len(DASHES)]}
+        look: Document = {
+            "color": f"@series-{place % len(SERIES['light'])}",
+            "width": 1.7,
+            "dash": DASHES[(place + place // len(DASHES)) % len(DASHES)],
+        }
         shown = f"{letter(place)} <b>%{{y:.4~f}}</b><extra></extra>"
         line: Document = {"type": "scatter", "mode": "lines", "meta": "fit", "name": escape(name, quote=False), "line": look}
         data.append({**line, "x": times, "y": grown, "hovertemplate": shown})
@@ -125,15 +130,38 @@ def _figures_table(view: ComparisonView) -> str:
     columns += [(f"{letter(place)} − A", _NUMBER) for place in range(1, len(view.runs))]
     rows = []
     for name, measures in figure_rows(view):
+        best = _best(name, measures)
         cells = [
             f'<span title="{escape(one.reason or "")}">{MISSING}</span>'
             if one.value is None
+            else f"<b>{figure_html(name, one.value, run.quote)}</b>"
+            if one.value in best
             else figure_html(name, one.value, run.quote)
             for one, run in zip(measures, view.runs, strict=True)
         ]
         changes = [minus(difference_text(name, measures[0], one, quote)) for one in measures[1:]]
         rows.append([escape(figure_title(name)), *cells, *changes])
     return table(columns, rows)
+
+
+def _best(name: str, measures: Sequence[Measure]) -> set[Decimal]:
+    """The best of the values, where a way is better and they are not all equal."""
+    values = [one.value for one in measures if one.value is not None]
+    better = FIGURES[name].better if name in FIGURES else "neither"
+    if better == "neither" or len(set(values)) < 2:
+        return set()
+    return {max(values) if better == "higher" else min(values)}
+
+
+def _trade_counts(view: ComparisonView) -> str:
+    """How many trades of each run another run opened too."""
+    if view.trade_counts is None or view.trade_counts.is_empty():
+        return ""
+    letters = {run.run_id: letter(place) for place, run in enumerate(view.runs)}
+    columns = [("Run", _TIME), ("Trades", _NUMBER), ("Opened by another run too", _NUMBER), ("By no other", _NUMBER)]
+    counts = view.trade_counts.select("run_id", "trades", "shared", "alone")
+    rows = [[letters.get(run_id, escape(run_id)), *(f"{count:,}" for count in own)] for run_id, *own in counts.iter_rows()]
+    return section("Trades in common", table(columns, rows), note="The same trade: same symbol, side and opening bar.")
 
 
 def _notices(view: ComparisonView) -> tuple[str, ...]:
@@ -153,14 +181,13 @@ def _checks(view: ComparisonView) -> tuple[str, bool | None]:
 def render_comparison_report(view: ComparisonView) -> str:
     """The report as HTML; equal views give equal pages. ``view`` has at least one run."""
     check, passed = _checks(view)
-    letters = [letter(place) for place in range(1, len(view.runs))]
     named = f'<p class="kicker">Candlewick comparison</p><h1>{escape(view.title)}</h1>'
     header = f'<header class="top"><div class="named">{named}</div></header>'
     differing = setting_differences(view)
     columns = [("Setting", _TIME), *((letter(place), _TEXT) for place in range(len(view.runs)))]
     settings = table(columns, [[escape(name), *map(escape, values)] for name, values in differing])
     quotes = dict.fromkeys(run.quote for run in view.runs)
-    note = f"Differences to A ({', '.join(letters)}); of shares in percentage points." if letters else ""
+    note = "The best of each figure is bold. Differences to A; of shares in percentage points." if len(view.runs) > 1 else ""
     if len(quotes) > 1:
         note += f" Amounts are in {escape(', '.join(quotes))}, each run in its own; their differences mean little."
     command = f'<p>The same again:</p><pre class="command"><code>{escape(view.command)}</code></pre>' if view.command else ""
@@ -173,6 +200,7 @@ def render_comparison_report(view: ComparisonView) -> str:
         section("Runs", _runs_table(view), len(view.runs)),
         f'<section class="whole"><header><h2>Equity over initial cash</h2></header>{chart}</section>',
         section("Figures", _figures_table(view), note=note),
+        _trade_counts(view),
         section(
             "What differs", settings if differing else '<p class="soft">The runs were asked for the same.</p>', len(differing)
         ),

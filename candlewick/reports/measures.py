@@ -4,36 +4,24 @@ from collections.abc import Mapping
 from decimal import Decimal
 from math import isfinite
 
+from candlewick.figures import FIGURES
 from candlewick.metrics import Measure
 from candlewick.reports.numbers import MISSING, format_money, format_ratio, format_share, rounded
 
 Cell = str | int | float | bool | Decimal | None
 
+_SIGNED = ("total_return", "benchmark_return", "annualised_return", "expectancy", "average_trade", "funding")
+_UNITS = {"quote": "money"}
 TITLES: Mapping[str, tuple[str, str]] = {
     "efficiency": ("Efficiency", "ratio"),
-    "final_equity": ("Final equity", "money"),
-    "total_return": ("Return", "signed share"),
-    "benchmark_return": ("Holding instead", "signed share"),
-    "annualised_return": ("Return a year", "signed share"),
-    "annualised_volatility": ("Volatility a year", "share"),
-    "sharpe": ("Sharpe ratio", "ratio"),
-    "sortino": ("Sortino ratio", "ratio"),
-    "calmar": ("Calmar ratio", "ratio"),
-    "max_drawdown": ("Max drawdown", "share"),
-    "max_drawdown_days": ("Longest drawdown", "days"),
-    "exposure": ("Exposure", "share"),
-    "turnover": ("Turnover", "ratio"),
-    "trades": ("Trades", "count"),
-    "win_rate": ("Win rate", "share"),
-    "profit_factor": ("Profit factor", "ratio"),
-    "expectancy": ("Expectancy", "signed money"),
-    "average_trade": ("Average trade", "signed share"),
-    "fees": ("Fees", "money"),
-    "funding": ("Funding", "money"),
+    **{
+        name: (one.title, ("signed " if name in _SIGNED else "") + _UNITS.get(one.unit, one.unit))
+        for name, one in FIGURES.items()
+    },
     "pnl": ("P&L", "signed money"),
     "return_share": ("Return", "signed share"),
 }
-"""Title and unit by name, in the order a reader wants them."""
+"""Title and unit by name, in the order a reader wants them; "signed" where a gain is to be told from a loss."""
 MEANINGS: Mapping[str, str] = {
     "efficiency": "return a year, out of sample over in sample",
     "benchmark_return": "all symbols in equal shares, no costs",
@@ -43,17 +31,22 @@ MEANINGS: Mapping[str, str] = {
     "sortino": "as Sharpe, downside deviation only",
     "calmar": "return a year over max drawdown",
     "max_drawdown": "below the highest equity before",
-    "max_drawdown_days": "days below an earlier peak",
+    "max_drawdown_days": "from a peak until it is reached again",
     "exposure": "of bars with a position open",
-    "turnover": "traded notional over mean equity",
+    "turnover": "notional of all fills over mean equity",
     "win_rate": "of closed trades, after fees",
     "profit_factor": "gains over losses, after fees",
     "expectancy": "a closed trade",
     "average_trade": "of a trade's cost",
     "fees": "paid",
-    "funding": "paid; negative: received",
+    "funding": "received less paid",
 }
 """What stands below a figure, where the title does not say it all."""
+
+
+def kind_title(kind: str) -> str:
+    """What a reader calls a run of that kind."""
+    return {"run": "backtest", "optimize": "search", "walk-forward": "walk-forward"}.get(kind, kind.replace("_", " "))
 
 
 def figure_title(name: str) -> str:

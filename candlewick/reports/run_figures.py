@@ -19,7 +19,7 @@ SERIES: Mapping[str, Sequence[str]] = {
     "dark": ("#56b4e9", "#f0803c", "#35c49a", "#e3a1c4", "#e3c14a", "#9ad0f0", "#b79ae6", "#b5bcc4"),
 }
 """Colours of lines that stand beside each other (after Okabe and Ito, told apart by colour-blind readers), by scheme."""
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "solid", "dash", "dot")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "8px,2px", "2px,6px")
 
 
 def frame_document() -> dict[str, Value]:

@@ -9,13 +9,24 @@ from types import MappingProxyType
 
 import polars as pl
 
+from candlewick.figures import FIGURES
 from candlewick.metrics import Measure
 from candlewick.reports.backtest_view import MonteCarlo, RunFacts
-from candlewick.reports.measures import MEANINGS, Cell, as_decimal, cell_text, figure_title, figure_unit, figure_value, ordered
+from candlewick.reports.measures import (
+    MEANINGS,
+    Cell,
+    as_decimal,
+    cell_text,
+    figure_title,
+    figure_unit,
+    figure_value,
+    kind_title,
+    ordered,
+)
 from candlewick.reports.numbers import MISSING, format_money, format_share, format_time
 from candlewick.reports.sections import figure, minus, section, signed_money, signed_share, table
 
-NAMED_SYMBOLS = 12
+NAMED_SYMBOLS = 8
 _NUMBER, _TIME, _TEXT = "n", "t", "text"
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _FULL_TINT_SHARE = Decimal("0.12")
@@ -57,7 +68,7 @@ def run_header(facts: RunFacts, headline: str = "") -> str:
         (f"Symbols ({len(facts.symbols):,})", escape(symbols_text(facts.symbols)), "wide"),
     ]
     items = "".join(f'<div class="{kind}"><dt>{name}</dt><dd>{value}</dd></div>' for name, value, kind in rows)
-    kind = escape(facts.kind.replace("_", " "))
+    kind = escape(kind_title(facts.kind))
     return (
         f'<header class="top"><div class="named"><p class="kicker">Candlewick {kind}</p><h1>{escape(facts.title)}</h1></div>'
         f'{headline}</header><dl class="facts">{items}</dl>'
@@ -168,7 +179,7 @@ def frame_table(frame: pl.DataFrame, quote: str, known: Mapping[str, tuple[str, 
     titles = {name: known.get(name, (figure_title(name), name)) for name in frame.columns}
     columns = []
     for name, kind in frame.schema.items():
-        text = kind == pl.String() or kind.is_temporal()
+        text = kind in (pl.String(), pl.Boolean()) or kind.is_temporal()
         columns.append((titles[name][0], _TIME if text else _NUMBER))
     rows = [[_cell(titles[name][1], value, quote) for name, value in row.items()] for row in frame.iter_rows(named=True)]
     return table(columns, rows)
@@ -201,8 +212,15 @@ def texts_html(texts: Sequence[str]) -> str:
     return "".join(f'<p class="note">{escape(text)}</p>' for text in texts)
 
 
+def _formulas() -> str:
+    """What each figure is, by whom."""
+    rows = [[escape(one.title), escape(one.formula), escape(one.source)] for one in FIGURES.values()]
+    listed = table([("Figure", _TIME), ("Formula", _TEXT), ("Source", _TEXT)], rows)
+    return f"<details><summary>How the figures are computed</summary>{listed}</details>"
+
+
 def provenance_section(facts: RunFacts) -> str:
-    """What the run was made of, and the command that repeats it."""
+    """What the run was made of, how its figures are computed, and the command that repeats it."""
     command = (
         f'<p>The same run again:</p><pre class="command"><code>{escape(facts.command)}</code></pre>' if facts.command else ""
     )

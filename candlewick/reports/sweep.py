@@ -9,7 +9,7 @@ import polars as pl
 from candlewick.metrics import Measure
 from candlewick.reports.backtest_view import SweepView
 from candlewick.reports.html import report_name
-from candlewick.reports.measures import TITLES, as_decimal, cell_text, figure_title, figure_value
+from candlewick.reports.measures import TITLES, as_decimal, cell_text, figure_title, figure_value, kind_title
 from candlewick.reports.numbers import format_count, format_ratio, format_share
 from candlewick.reports.page import render_page, write_page
 from candlewick.reports.run_sections import (
@@ -167,7 +167,7 @@ def render_sweep_report(view: SweepView) -> str:
         provenance_section(view),
     ]
     footer = f"Amounts in {escape(view.quote)}, times in UTC. The best of many sets looks better than it is."
-    title = f"{view.title}: Candlewick {view.kind.replace('_', ' ')}"
+    title = f"{view.title}: Candlewick {kind_title(view.kind)}"
     body = "\n".join(part for part in parts if part)
     return render_page(title, body, footer, sweep_document(view), "backtest.js", "backtest.css", "data:")
 

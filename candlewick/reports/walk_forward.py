@@ -186,7 +186,7 @@ def render_walk_forward_report(view: WalkForwardView) -> str:
         run_header(view, headline("Out-of-sample return", signed_share(returned.value), "", below)),
         callouts(view.check, view.check_passed, view.notices),
         figures_section({"efficiency": view.efficiency, **view.figures}, view.quote) + texts_html(view.texts),
-        charts_html("Equity of the test windows, one after the other"),
+        charts_html("Equity of the test windows, one after the other", view.equity),
         _panels(view),
         section("Windows", listed, view.windows.height) if listed else "",
         section("How steady the choice was", stability),

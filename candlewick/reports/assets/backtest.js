@@ -39,7 +39,7 @@
   }
   const charts = [];
 
-  if (data.equity) {
+  if (byId("equity-chart")) {
     const equity = new RunChart("equity-chart");
     equity.draw(data.equity.data, data.equity.layout, data.equity.step, ...data.equity.layout.xaxis.range);
     charts.push(equity);
@@ -174,7 +174,7 @@
     let order = Array.from({ length: count }, (_, row) => row), page = 0, sorted = null, falling = true;
     const VALUES = {
       symbol: symbolOf, legs: (row) => say(row, "legs"), held: (row) => (trades.closed_at[row] === null ? null : trades.closed_at[row] - trades.opened_at[row]),
-      costs: (row) => trades.fees[row] + (trades.funding[row] ?? 0),
+      costs: (row) => trades.fees[row] - (trades.funding[row] ?? 0),
     };
     const value = (row) => (VALUES[sorted] ? VALUES[sorted](row) : trades[sorted][row]);
     // Undefined figures stand last either way.
