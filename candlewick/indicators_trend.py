@@ -16,13 +16,19 @@ def macd(closes: FloatArray, fast: int, slow: int, signal: int) -> tuple[FloatAr
     """
     if not 1 <= fast < slow or signal < 1:
         raise ValueError("the periods of the MACD must be at least 1 bar, and fast below slow")
-    line = np.full(closes.size, np.nan)
-    average = line.copy()
-    if closes.size >= slow + signal - 1:
-        line[slow - 1 :] = ema(closes[slow - fast :], fast)[fast - 1 :] - ema(closes, slow)[slow - 1 :]
-        average[slow - 1 :] = ema(line[slow - 1 :], signal)
-        line[: slow + signal - 2] = np.nan
-    return line, average, line - average
+    line, average, histogram = np.full(closes.size, np.nan), np.full(closes.size, np.nan), np.full(closes.size, np.nan)
+    first = slow + signal - 2
+    if closes.size <= first:
+        return line, average, histogram
+    short, long = ema(closes[slow - fast :], fast), ema(closes, slow)
+    for bar in range(slow - 1, closes.size):
+        line[bar] = short[bar - slow + fast] - long[bar]
+    smooth = ema(line[slow - 1 :], signal)
+    for bar in range(first, closes.size):
+        average[bar] = smooth[bar - slow + 1]
+        histogram[bar] = line[bar] - average[bar]
+    line[:first] = np.nan
+    return line, average, histogram
 
 
 @njit
