@@ -46,7 +46,7 @@ def amount_units(amounts: pl.Series) -> Units:
     coarse = amounts.cast(pl.Decimal(38, UNIT_DECIMALS))
     finer = amounts.filter(coarse.cast(AMOUNT) != amounts.cast(AMOUNT))
     if finer.len():
-        raise ValueError(f"{amounts.name} {finer[0]} is finer than the account's grid of {UNIT_DECIMALS} decimals")
+        raise ValueError(f"{amounts.name} {finer[0]:f} is finer than the account's grid of {UNIT_DECIMALS} decimals")
     return coarse.to_physical().cast(pl.Int64).to_numpy()
 
 
@@ -78,7 +78,7 @@ def monthly_returns(equity: pl.DataFrame, initial_cash: Decimal, timeframe_ms: i
         .agg(pl.col("equity").last())
     )
     last: list[Decimal] = ends["equity"].to_list()
-    shares = _returns(last, [initial_cash, *last[:-1]])
+    shares = _returns(last, [initial_cash, *last][: len(last)])
     return ends.select("year", "month").with_columns(pl.Series("return_share", shares, dtype=AMOUNT))
 
 
@@ -219,7 +219,7 @@ def benchmark_curve(candles: Mapping[str, pl.DataFrame], at: pl.Series, timefram
         grown = frame.select(closed, (pl.col("close") / pl.col("open").first()).alias("growth"))
         growth += times.join_asof(grown, on="at")["growth"].fill_null(1.0).to_numpy()
     values = pl.Series("benchmark", growth / len(held) * float(initial_cash))
-    return values.round(UNIT_DECIMALS).cast(AMOUNT)
+    return values.cast(pl.Decimal(38, UNIT_DECIMALS)).cast(AMOUNT)  # in one step a float's noise would show
 
 
 # ------------------------------------------------------------------------------------------------- figures
