@@ -158,7 +158,7 @@ def test_trades_are_paired_by_symbol_side_and_bar() -> None:
     second = second.with_columns(pnl=pl.when(pl.col("entry_order") == "cw-1").then(Decimal(9)).otherwise(pl.col("pnl")))
     alone = second.head(1).with_columns(symbol=pl.lit("ETH/USDT"))
     found = compare_runs(
-        [ComparedRun(run("a"), equity(), first), ComparedRun(run("b"), equity(), pl.concat([second, alone]))],
+        [ComparedRun(run("a"), equity(), first), ComparedRun(run("b"), equity(), pl.concat([alone, second]))],
     )
     assert found.trades.schema == pl.Schema(TRADES_SCHEMA)
     rows = [(row["symbol"], row["side"], row["run_ids"], row["identical"]) for row in found.trades.to_dicts()]
