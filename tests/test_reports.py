@@ -1,11 +1,7 @@
 """The HTML report: complete, self-contained, safe, equal for equal input, and drawn by a real browser."""
 
-import hashlib
 import json
 import re
-import shutil
-import subprocess
-from base64 import b64encode
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,8 +18,7 @@ from candlewick.reports.html import render_report, write_report
 from candlewick.reports.view import AccountView
 from candlewick.trades import pair_trades
 from tests.account_views import GENERATED_AT, SHARED_CANDLES, new_view, planned_view, real_candles, walked_candles
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+from tests.browser import CHROMIUM, DARK, browse, source_of
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +35,6 @@ def document_in(page: str) -> dict[str, object]:
     found = re.search(r'<script type="application/json" id="report-data">(.*?)</script>', page, re.DOTALL)
     assert found is not None
     return json.loads(found[1])  # type: ignore[no-any-return]
-
-
-def source_of(script: str) -> str:
-    """The policy source that allows an inline script."""
-    return f"'sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def test_the_report_names_the_account_its_strategy_and_its_headline_figures(page: str) -> None:
@@ -275,8 +265,6 @@ def test_a_full_disk_is_a_clear_error_and_the_old_report_stays(
 
 # ------------------------------------------------------------------------------------------------- in a browser
 
-# Under virtual time Chromium gives no animation frames after the first ones.
-FRAMES = "window.requestAnimationFrame = (act) => setTimeout(act, 16);"
 PROBE = """
 addEventListener("error", (event) => document.body.setAttribute("data-failed", event.message));
 setTimeout(() => {
@@ -306,39 +294,10 @@ setTimeout(() => {
 """
 
 
-def browse(page: str, folder: Path, width: int, *more: str) -> tuple[dict[str, str], str]:
-    """The probe's findings about a page in headless Chromium, and what it wrote to the console."""
-    assert CHROMIUM is not None
-    file = folder / "page.html"
-    probed = page.replace("script-src ", f"script-src {source_of(FRAMES)} {source_of(PROBE)} ", 1)
-    probed = probed.replace("<style>", f"<script>{FRAMES}</script><style>", 1)
-    file.write_text(probed.replace("</body>", f"<script>{PROBE}</script></body>"), encoding="utf-8")
-    options = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-sync",
-    ]
-    options += [
-        "--disable-component-update",
-        f"--user-data-dir={folder / 'profile'}",
-        f"--window-size={width},1600",
-        "--dump-dom",
-    ]
-    options += ["--enable-logging=stderr", "--virtual-time-budget=6000", *more, file.as_uri()]
-    ended = subprocess.run([CHROMIUM, *options], capture_output=True, text=True, timeout=120, check=True)
-    body = re.search(r"<body[^>]*>", ended.stdout)
-    assert body is not None
-    console = "\n".join(line for line in ended.stderr.splitlines() if "CONSOLE" in line)
-    return dict(re.findall(r'data-(\w+)="([^"]*)"', body[0])), console
-
-
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize("width", [1280, 500])
 def test_a_browser_draws_and_moves_the_charts_without_an_error(view: AccountView, tmp_path: Path, width: int) -> None:
-    found, console = browse(render_report(view, GENERATED_AT), tmp_path, width)
+    found, console = browse(render_report(view, GENERATED_AT), PROBE, tmp_path, width)
     assert console == ""
     assert "failed" not in found
     first, everything, zoomed, jumped = map(int, found["seen"].split())
@@ -359,8 +318,8 @@ def test_a_browser_draws_and_moves_the_charts_without_an_error(view: AccountView
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_a_browser_that_prefers_dark_gets_dark_charts(view: AccountView, tmp_path: Path) -> None:
     page = render_report(view, GENERATED_AT)
-    light, _ = browse(page, tmp_path, 1280)
-    dark, console = browse(page, tmp_path, 1280, "--blink-settings=preferredColorScheme=0")
+    light, _ = browse(page, PROBE, tmp_path, 1280)
+    dark, console = browse(page, PROBE, tmp_path, 1280, DARK)
     assert console == ""
     assert (light["ground"], dark["ground"]) == ("rgb(255, 255, 255)", "rgb(23, 28, 34)")
 
@@ -368,7 +327,7 @@ def test_a_browser_that_prefers_dark_gets_dark_charts(view: AccountView, tmp_pat
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_a_browser_opens_the_report_of_an_account_without_bars(tmp_path: Path) -> None:
     page = render_report(new_view(), GENERATED_AT)
-    _, console = browse(page, tmp_path, 1280)
+    _, console = browse(page, PROBE, tmp_path, 1280)
     assert console == ""
 
 
