@@ -48,7 +48,11 @@ class Drawdown:
 
 def measure(value: float) -> Measure:
     """A float as a figure; what no number can hold is None with a reason."""
-    return Measure(Decimal(repr(value))) if math.isfinite(value) else Measure(None, "the figure is beyond the range of numbers")
+    return (
+        Measure(Decimal(repr(float(value))))
+        if math.isfinite(value)
+        else Measure(None, "the figure is beyond the range of numbers")
+    )
 
 
 def divide(numerator: Decimal, denominator: Decimal) -> Decimal:

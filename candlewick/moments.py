@@ -1,14 +1,13 @@
-"""What the statistics of returns share: arrays, moments, and floats as measures that are never infinite and never NaN."""
+"""What the statistics of returns share: array types, moments, and distributions as measures."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 
 import numpy as np
 
 from candlewick.errors import UsageError
-from candlewick.metrics import Measure
+from candlewick.metrics import Measure, measure
 
 FloatArray = np.ndarray[tuple[int], np.dtype[np.float64]]
 FloatMatrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
@@ -61,15 +60,6 @@ def require_finite(values: FloatArray | FloatMatrix, what: str) -> None:
     if bad.size:
         place = tuple(int(axis) for axis in bad[0])
         raise UsageError(f"{what} must be finite numbers; {what}[{', '.join(map(str, place))}] is {values[place]}")
-
-
-def measure(value: float) -> Measure:
-    """A float as a measure; what is not finite is undefined."""
-    return (
-        Measure(Decimal(repr(float(value))))
-        if math.isfinite(value)
-        else Measure(None, "the figure is beyond the range of numbers")
-    )
 
 
 def share(part: int, whole: int, reason: str) -> Measure:

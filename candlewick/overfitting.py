@@ -13,8 +13,8 @@ import numpy as np
 
 from candlewick.errors import UsageError
 from candlewick.json_text import Json, plain
-from candlewick.metrics import Measure
-from candlewick.moments import FloatArray, FloatMatrix, IntArray, measure, moments, quantile_measures, require_finite, share
+from candlewick.metrics import Measure, measure
+from candlewick.moments import FloatArray, FloatMatrix, IntArray, moments, quantile_measures, require_finite, share
 
 EULER_MASCHERONI = 0.5772156649015329
 DEFAULT_BLOCKS, MOST_BLOCKS = 16, 20

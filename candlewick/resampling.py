@@ -12,14 +12,13 @@ import numpy as np
 
 from candlewick.errors import UsageError
 from candlewick.json_text import Json, plain
-from candlewick.metrics import Measure
+from candlewick.metrics import Measure, measure
 from candlewick.moments import (
     QUANTILES,
     STEADY,
     FloatArray,
     FloatMatrix,
     IntArray,
-    measure,
     moments,
     quantile_measures,
     require_finite,

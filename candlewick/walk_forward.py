@@ -11,8 +11,8 @@ from itertools import pairwise
 from candlewick.errors import UsageError
 from candlewick.grids import ParameterGrid
 from candlewick.json_text import Json, plain
-from candlewick.metrics import DAYS_PER_YEAR, MIN_ANNUALISED_DAYS, Measure
-from candlewick.moments import mean_of, measure, share
+from candlewick.metrics import DAYS_PER_YEAR, MIN_ANNUALISED_DAYS, Measure, measure
+from candlewick.moments import mean_of, share
 from candlewick.parameter_ranges import Value
 from candlewick.timeframes import DAY_MS, floor_to_bar, format_duration, format_utc, timeframe_ms
 

@@ -36,9 +36,17 @@ PURE = (
     "candlewick.indicators_trend",
     "candlewick.indicators_bands",
     "candlewick.crossing",
+    "candlewick.moments",
+    "candlewick.parameter_ranges",
+    "candlewick.grids",
+    "candlewick.search_space",
+    "candlewick.walk_forward",
+    "candlewick.overfitting",
+    "candlewick.resampling",
 )
 IMPURE = ("candlewick.store", "candlewick.settings", "candlewick.lake", "candlewick.market", "candlewick.cli", "duckdb")
 CLOCK_AND_ENVIRONMENT = ("os", "time", "socket", "subprocess", "random", "secrets")
+SEEDED = ("default_rng", "SeedSequence")
 CLOCK_READERS = {"now", "utcnow", "today", "environ", "getenv"}
 # Modules of the domain whose job is to print.
 PRINTERS = ("candlewick.cli", "candlewick.tables", "candlewick.settings_report", "candlewick.store.reference")
@@ -136,6 +144,19 @@ def test_engine_strategies_and_metrics_read_no_clock_and_no_environment() -> Non
     for module in own_modules(*PURE):
         reads = (node for node in ast.walk(parsed(module)) if isinstance(node, ast.Attribute) and node.attr in CLOCK_READERS)
         broken += [f"{module}:{node.lineno} reads {ast.unparse(node)}" for node in reads]
+    assert broken == []
+
+
+def test_chance_comes_from_seeded_generators_only() -> None:
+    """numpy's other random functions share one hidden state, and a generator without a seed is another one in every run."""
+    broken = []
+    for module in own_modules(*PURE):
+        for node in ast.walk(parsed(module)):
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("np.random", "numpy.random"):
+                broken += [] if node.attr in SEEDED else [f"{module}:{node.lineno} uses {ast.unparse(node)}"]
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(SEEDED) and not node.args:
+                broken.append(f"{module}:{node.lineno} draws without a seed")
+        broken += [f"{module} imports {name}" for name in imports(module) if is_below(name, "numpy.random")]
     assert broken == []
 
 

@@ -102,6 +102,12 @@ def test_an_impossible_number_of_trials_is_refused(trials: float, variance: floa
         expected_max_sharpe(trials, variance)
 
 
+def test_numpys_numbers_are_numbers() -> None:
+    assert expected_max_sharpe(np.float64(10), np.float64(0.5)) == expected_max_sharpe(10, 0.5)
+    ours = probabilistic_sharpe(np.float64(0.1), 50, skewness=np.float64(0), kurtosis=np.float64(3))
+    assert ours == probabilistic_sharpe(0.1, 50, skewness=0, kurtosis=3)
+
+
 def test_undefined_probabilities_say_why() -> None:
     assert probabilistic_sharpe(0.1, 1, skewness=0, kurtosis=3).reason == "there are 1 returns; a Sharpe ratio needs two"
     assert "not above 0" in str(probabilistic_sharpe(1.0, 9, skewness=1.0, kurtosis=1.0).reason)
