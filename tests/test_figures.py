@@ -10,7 +10,7 @@ from statistics import mean, stdev
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candlewick import metrics
@@ -136,6 +136,7 @@ def test_a_figure_that_was_not_computed_is_no_figure() -> None:
 AMOUNTS = st.integers(-(10**14), 10**15)
 
 
+@settings(deadline=None)
 @given(st.lists(AMOUNTS, max_size=50), AMOUNTS, st.integers(0, 50), st.floats(-1e6, 1e6), st.integers(0, 10**18))
 def test_a_figure_is_a_finite_number_or_has_a_reason(
     days: list[int], cash: int, trades: int, return_sum: float, gains: int
@@ -212,6 +213,7 @@ def fold(values: list[int], initial: int, step_ms: int, opened_ms: int) -> tuple
     return deepest, longest, list(days.values())
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(1, 40), min_size=1, max_size=120),
     st.integers(1, 40),
@@ -228,6 +230,7 @@ def test_frames_give_what_a_fold_bar_by_bar_keeps(values: list[int], initial: in
     assert found.span_ms == len(values) * step_ms
 
 
+@settings(deadline=None)
 @given(st.lists(st.decimals("0.01", "1e6", places=8), min_size=1, max_size=90))
 def test_the_figures_are_those_of_the_metrics_where_both_have_them(values: list[Decimal]) -> None:
     equity, cash = closes(*map(str, values), opened=len(values) // 2), Decimal(1000)

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candlewick import metrics
@@ -167,6 +167,7 @@ def test_holding_averages_the_symbols() -> None:
     assert float(held or 0) == pytest.approx(0.1)
 
 
+@settings(deadline=None)
 @given(st.lists(st.decimals("0.01", "1e9", places=2), min_size=1, max_size=60))
 def test_a_figure_is_a_finite_number_or_has_a_reason(values: list[Decimal]) -> None:
     equity = curve(*map(str, values))

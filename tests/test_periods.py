@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candlewick import metrics
@@ -107,6 +107,7 @@ def test_of_two_drawdowns_that_floats_cannot_tell_apart_the_deeper_one_comes_fir
     assert table["trough_at"].to_list() == [START + timedelta(days=4), START + timedelta(days=2)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=80), st.integers(1, 30))
 def test_the_first_of_the_drawdowns_is_the_maximum_drawdown(values: list[int], initial: int) -> None:
     equity, cash = closes(*values), Decimal(initial)
