@@ -160,29 +160,33 @@ def _entry_rule(instrument, side, price, quantity, notional, stop, target_1, tar
 def affordable(budget, price, instrument, rate):
     """The largest quantity, in steps, whose notional (on margin: margin) and fee the budget covers.
 
-    Found by halving, because a fee that is rounded to a coarse precision may be worth millions of steps. The search starts from
-    what the budget buys at an unrounded fee, which is off by a few steps where amounts are large.
+    What the budget buys at an unrounded fee is right or a step too low nearly always. Where it is not, because a fee that is
+    rounded to a coarse precision may be worth millions of steps, the quantity is found by halving.
     """
     if budget <= 0:
         return 0
     leverage = instrument.leverage_rate if instrument.on_margin == 1 else RATE
-    reach = floor_product(budget + 1, leverage, RATE)
-    too_many = floor_product(reach + leverage // RATE, instrument.notional_divisor, price) // instrument.step + 1  # without a fee
-    near = floor_product(too_many, RATE, RATE + floor_product(rate, leverage, RATE) + 1)
+    reach = budget + 1 if leverage == RATE else floor_product(budget + 1, leverage, RATE) + leverage // RATE
+    step = instrument.step
+    too_many = floor_product(reach, instrument.notional_divisor, price) // step + 1  # even without a fee
+    paid = RATE + (rate if leverage == RATE else floor_product(rate, leverage, RATE))
+    near = min(floor_product(too_many, RATE, paid), too_many - 1)
     affordable = 0
-    for steps in (near - near // 1_000_000_000 - 2, near + near // 1_000_000_000 + 2):
-        if 0 < steps < too_many:
-            if _cost(steps * instrument.step, price, instrument, rate) <= budget:
-                affordable = max(affordable, steps)
-            else:
-                too_many = min(too_many, steps)
+    if near > 0 and _cost(near * step, price, instrument, rate) <= budget:
+        affordable = near
+        if near + 1 < too_many and _cost((near + 1) * step, price, instrument, rate) > budget:
+            return affordable * step
+    elif near > 1 and _cost((near - 1) * step, price, instrument, rate) <= budget:
+        return (near - 1) * step
+    elif near > 1:
+        too_many = near - 1
     while too_many - affordable > 1:
         middle = affordable + (too_many - affordable) // 2
-        if _cost(middle * instrument.step, price, instrument, rate) <= budget:
+        if _cost(middle * step, price, instrument, rate) <= budget:
             affordable = middle
         else:
             too_many = middle
-    return affordable * instrument.step
+    return affordable * step
 
 
 @njit_inner
