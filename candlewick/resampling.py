@@ -169,8 +169,7 @@ def _stationary_indices(periods: int, mean_block: float, draws: int, seed: int) 
         shape = (min(at_once, draws - first), periods)
         starts = (beginnings.random(shape) * periods).astype(np.int64)
         begins = lengths.random(shape) * mean_block < 1
-        begins[:, 0] = True
-        began = np.maximum.accumulate(np.where(begins, steps, 0), axis=1)
+        began = np.maximum.accumulate(np.where(begins, steps, 0), axis=1)  # the first place always begins
         indices: Runs = (np.take_along_axis(starts, began, axis=1) + steps - began) % periods
         yield indices
 

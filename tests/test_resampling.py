@@ -263,6 +263,7 @@ def test_equal_trades_are_the_same_in_every_order() -> None:
     assert number(answer.as_deep_probability) == 1
     assert number(answer.loss_probability) == 1
     assert number(answer.max_drawdown.quantiles["p05"]) == pytest.approx(0.3)
+    assert number(answer.longest_under_water.observed) == 3
 
 
 def test_a_ruined_account_does_not_trade_on() -> None:
