@@ -6,7 +6,7 @@ export DO_NOT_TRACK ?= 1
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help paper serve test crash check bench lock clean
+.PHONY: help paper serve test crash check bench agreement lock clean
 
 help:
 	@echo "make paper   paper-trade the demo account on the embedded market (sets up .venv on first use)"
@@ -15,6 +15,7 @@ help:
 	@echo "make crash   kill cycles at many more places than make test does; SEED=n for others"
 	@echo "make year    trade a year of real candles in 365 daily cycles a strategy (make test: in cycles of fifteen days)"
 	@echo "make bench   measure against the stated bounds"
+	@echo "make agreement  write what other engines make of the same candles into docs/agreement.md"
 	@echo "make lock    compile requirements*.in into hashed requirements*.txt (needs uv)"
 
 $(VENV)/.runtime: requirements.txt
@@ -56,6 +57,9 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	@$(RUN) -m tests.bench $(BENCH)
+
+agreement: $(VENV)/.dev
+	@$(RUN) -m tests.oracles.agreement_page
 
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --custom-compile-command "make lock" requirements.in -o requirements.txt

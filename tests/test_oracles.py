@@ -4,55 +4,25 @@ The rules are written out once more as a plain loop (tests/oracles/written_out.p
 differs from Candlewick in the named switches and in nothing else.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 
 import pytest
 
 from tests.oracles import goog
-from tests.oracles.markets import JUMPY, REAL, jumpy_candles
-from tests.oracles.play import Comparison, Outcome, Play
+from tests.oracles.cases import BRACKETS, MARKETS, RULES, STOPS, play_of, theirs
+from tests.oracles.markets import JUMPY
+from tests.oracles.play import Comparison, Outcome, assert_same
 from tests.oracles.signals import STRATEGIES
-from tests.oracles.written_out import CANDLEWICK, RAPTORBT, VECTORBT, FillRules, run
-from tests.shared_data import real_candles
-
-BRACKETS = {"no stops": (None, None), "stop 2 %, target 4 %": (0.02, 0.04)}
+from tests.oracles.written_out import CANDLEWICK, run
 
 
-@cache
-def play_of(market: str, strategy: str, brackets: str) -> Play:
-    candles = jumpy_candles() if market == JUMPY else real_candles(market)
-    stop, target = BRACKETS[brackets]
-    return Play(candles, STRATEGIES[strategy](candles), stop, target)
-
-
-@cache
-def engine(module: str) -> Callable[[Play], Outcome]:
-    """The runner of an engine; skips where the engine is not installed (raptorbt has no wheels for the newest Pythons)."""
-    package = {"with_backtesting": "backtesting", "with_raptorbt": "raptorbt", "with_vectorbt": "vectorbt"}[module]
-    pytest.importorskip(package)
-    runner: Callable[[Play], Outcome] = __import__(f"tests.oracles.{module}", fromlist=["run"]).run
-    return runner
-
-
-def assert_same(comparison: Comparison) -> None:
-    assert comparison.differing == ()
-    assert len(comparison.ours.trades) == len(comparison.theirs.trades) > 0
-    assert abs(comparison.equity_difference) < 1e-9
-    assert comparison.largest_size_difference < 1e-9
-    assert comparison.largest_pnl_difference < 1e-9
-
-
-@pytest.mark.parametrize(
-    ("module", "rules"), [("with_backtesting", CANDLEWICK), ("with_raptorbt", RAPTORBT), ("with_vectorbt", VECTORBT)]
-)
-@pytest.mark.parametrize("market", [*REAL, JUMPY])
-def test_another_engine_plays_the_rules_that_are_written_down_for_it(module: str, rules: FillRules, market: str) -> None:
+@pytest.mark.parametrize("engine", RULES)
+@pytest.mark.parametrize("market", MARKETS)
+def test_another_engine_plays_the_rules_that_are_written_down_for_it(engine: str, market: str) -> None:
     for strategy in STRATEGIES:
         for brackets in BRACKETS:
-            play = play_of(market, strategy, brackets)
-            assert_same(Comparison(run(play, rules), engine(module)(play)))
+            written = run(play_of(market, strategy, brackets), RULES[engine])
+            assert_same(Comparison(written, theirs(engine, market, strategy, brackets)))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +30,7 @@ def test_another_engine_plays_the_rules_that_are_written_down_for_it(module: str
 )
 def test_every_switch_matters_so_agreement_says_something(switch: str) -> None:
     other = replace(CANDLEWICK, **{switch: False})
-    played = [play_of(JUMPY, strategy, "stop 2 %, target 4 %") for strategy in STRATEGIES]
+    played = [play_of(JUMPY, strategy, STOPS) for strategy in STRATEGIES]
     assert any(Comparison(run(play), run(play, other)).differing for play in played)
 
 

@@ -19,7 +19,7 @@ class Play:
     signals: Signals
     stop: float | None = None
     target: float | None = None
-    cash: float = 10_000.0
+    cash: float = 1_000_000.0
     fee: float = 0.001
 
     def column(self, name: str) -> np.ndarray:
@@ -94,3 +94,12 @@ def _same(trade: Trade, other: Trade | None) -> bool:
         abs(theirs / ours - 1.0) < 1e-9
         for ours, theirs in ((trade.entry_price, other.entry_price), (trade.exit_price, other.exit_price))
     )
+
+
+def assert_same(comparison: Comparison) -> None:
+    """The same trades at the same bars and prices; final equity, sizes and profits to 1e-9 relative."""
+    assert comparison.differing == ()
+    assert len(comparison.ours.trades) == len(comparison.theirs.trades) > 0
+    assert abs(comparison.equity_difference) < 1e-9
+    assert comparison.largest_size_difference < 1e-9
+    assert comparison.largest_pnl_difference < 1e-9

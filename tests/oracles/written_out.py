@@ -24,6 +24,7 @@ class FillRules:
 
 
 CANDLEWICK = FillRules()
+BACKTESTING = FillRules()
 RAPTORBT = FillRules(gapped_target_fills_at_open=False, enters_again_before_exit_signal=False)
 VECTORBT = FillRules(protects_entry_bar=False, exit_before_stop=False)
 
