@@ -14,7 +14,7 @@ IntArray = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 FIRST_CUTS = 5
 ACTING_CUTS_PER_CUT = 25
-BARS_PER_CUT = 500_000
+BARS_PER_CUT = 300_000
 _FEWEST_ACTING_CUTS = 10
 _LONG_FUTURE_BARS = 64
 
@@ -44,7 +44,7 @@ def plan_cuts(acting: IntArray, bars: int, warmup: int, cuts: int, share: int, d
 
     - ``cuts`` spread over the span, one at random in each of as many equal parts, the middle, 1 bar and the last but one;
     - the first bars after the warm-up;
-    - right after acting bars: of one symbol up to 25 x ``cuts`` and 500,000 x ``cuts`` bars of work, whichever is less; where
+    - right after acting bars: of one symbol up to 25 x ``cuts`` and 300,000 x ``cuts`` bars of work, whichever is less; where
       there are more, a third the oldest, a third the newest, the rest evenly spread. A history of no more bars than that is
       cut after every bar;
     - made-up futures after up to ``cuts`` / 4 acting bars, and in place of the last bar and after it.
