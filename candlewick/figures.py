@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from candlewick.amounts import Units, from_units
+from candlewick.amounts import from_units
 from candlewick.metrics import DAYS_PER_YEAR, MIN_ANNUALISED_DAYS, Measure, divide, measure
 from candlewick.timeframes import DAY_MS
 
@@ -22,7 +22,8 @@ UNIT_DECIMALS = 8
 
 Unit = Literal["share", "ratio", "quote", "count", "days"]
 Better = Literal["higher", "lower", "neither"]
-Returns = np.ndarray[tuple[int], np.dtype[np.float64]]
+Integers = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+Returns = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ class FigureInputs:
 
     initial_cash: int
     final_equity: int
-    day_equity: Units
+    day_equity: Integers
     span_ms: int
     bars: int
     bars_exposed: int
@@ -191,7 +192,7 @@ def _annualised_return(inputs: FigureInputs, reason: str | None) -> Measure:
     return measure(math.expm1(math.log(inputs.final_equity / inputs.initial_cash) / years))
 
 
-def daily_returns(day_equity: Units) -> Returns:
+def daily_returns(day_equity: Integers) -> Returns:
     """Returns from each day's last equity to the next, float64 (days - 1,). Equity must be above 0."""
     values = day_equity.astype(np.float64)
     return values[1:] / values[:-1] - 1.0

@@ -188,6 +188,12 @@ def _pay(latest: _Trade | None, symbol: str, at: datetime, amount: Decimal) -> N
     latest.funding += amount
 
 
+def funding_payments(events: pl.DataFrame) -> pl.DataFrame:
+    """The funding among a ledger's events (EVENT_ROW), in PAYMENT_SCHEMA with the events' ``sequence``."""
+    amount = pl.col("document").str.json_path_match("$.funding").cast(AMOUNT).alias("amount")
+    return events.filter(pl.col("kind") == "funding").select("symbol", "at", amount, "sequence")
+
+
 def pair_trades(fills: pl.DataFrame, funding: pl.DataFrame | None = None) -> pl.DataFrame:
     """Every trade in TRADE_SCHEMA, in the order of their entries: open ones have no ``closed_at``, ``pnl``, ``return_share``.
 
