@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import EllipsisType
 
 import numpy as np
@@ -9,8 +10,8 @@ import polars as pl
 
 from candlewick.candles import PRICE_COLUMNS, FormingBar, opened_at_ms
 from candlewick.engine.decisions import Said, decision_records, volatility_weights
-from candlewick.engine.grids import Integers, column_units, price_units
-from candlewick.engine.layout import FUNDING, RATE, Market
+from candlewick.engine.grids import FloatColumn, Integers, column_units, price_units
+from candlewick.engine.layout import ATR_PERIOD, FUNDING, RATE, Market
 from candlewick.engine.terms import Records, Terms, price_decimals, quantity_decimals
 from candlewick.timeframes import DAY_MS, timeframe_ms
 
@@ -51,9 +52,7 @@ class EngineInput:
             volumes=market.volumes[first:last],
             detail_spans=market.detail_spans[:, first:last],
         )
-        return EngineInput(
-            part, _within(self.decisions, first, last), _within(self.fundings, first, last), _day_ends(part.times)
-        )
+        return EngineInput(part, _within(self.decisions, first, last), _within(self.fundings, first, last), _day_ends(part.times))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +61,62 @@ class Beside:
 
     funding: Frames = field(default_factory=dict)
     detail: Frames = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LaidOut:
+    """Candles of all symbols on one grid, to which decisions of any strategy can be added: a sweep lays them out once."""
+
+    terms: Terms
+    candles: Frames
+    times: Mapping[str, Integers]
+    spans: Mapping[str, tuple[int, int]]
+    places: Mapping[str, Places]
+    market: Market
+    fundings: Records
+    day_ends: Integers
+    ranges: dict[str, FloatColumn]
+
+    def with_decisions(self, signals: Mapping[str, Said]) -> EngineInput:
+        """The engine's input for completed signals (or actions) of the same candles. Raises EngineOverflow."""
+        terms = self.terms
+        weights = None
+        if terms.rules.sizing == "inverse_volatility":
+            weights = volatility_weights(terms, self.candles, self.times)
+        decisions = [
+            decision_records(
+                terms, number, signals[symbol], self.spans[symbol], self.places[symbol], weights, partial(self._range, symbol)
+            )
+            for number, symbol in enumerate(terms.symbols)
+        ]
+        return EngineInput(self.market, _by_row(decisions), self.fundings, self.day_ends)
+
+    def _range(self, symbol: str) -> FloatColumn:
+        """Average true range of every candle; computed when it is first asked for."""
+        if symbol not in self.ranges:
+            from candlewick.indicators import atr  # numba: see engine/run.py
+
+            high, low, close = (self.candles[symbol][name].to_numpy() for name in ("high", "low", "close"))
+            self.ranges[symbol] = atr(high, low, close, ATR_PERIOD)
+        return self.ranges[symbol]
+
+
+def lay_out(terms: Terms, candles: Frames, after_ms: int | None, until_ms: int, beside: Beside | None = None) -> LaidOut:
+    """Rows with ``after_ms < opened_at <= until_ms`` of validated candles. Raises EngineOverflow."""
+    beside = beside or Beside()
+    times = {symbol: opened_at_ms(candles[symbol]) for symbol in terms.symbols}
+    spans = {symbol: _span(times[symbol], after_ms, until_ms) for symbol in terms.symbols}
+    windows = {symbol: times[symbol][slice(*spans[symbol])] for symbol in terms.symbols}
+    grid = _grid(list(windows.values()))
+    places = {symbol: _rows_on(grid, windows[symbol]) for symbol in terms.symbols}
+    fundings = [
+        _fundings(number, beside.funding[symbol], times[symbol], spans[symbol], places[symbol], timeframe_ms(terms.timeframe))
+        for number, symbol in enumerate(terms.symbols)
+        if symbol in beside.funding
+    ]
+    market = _market(terms, candles, spans, places, grid, beside.detail)
+    paid = _by_row([np.zeros(0, dtype=FUNDING), *fundings])
+    return LaidOut(terms, candles, times, spans, places, market, paid, _day_ends(grid), {})
 
 
 def build_input(
@@ -76,24 +131,7 @@ def build_input(
 
     Raises EngineOverflow.
     """
-    beside = beside or Beside()
-    times = {symbol: opened_at_ms(candles[symbol]) for symbol in terms.symbols}
-    spans = {symbol: _span(times[symbol], after_ms, until_ms) for symbol in terms.symbols}
-    windows = {symbol: times[symbol][slice(*spans[symbol])] for symbol in terms.symbols}
-    grid = _grid(list(windows.values()))
-    rows = {symbol: _rows_on(grid, windows[symbol]) for symbol in terms.symbols}
-    market = _market(terms, candles, spans, rows, grid, beside.detail)
-    weights = volatility_weights(terms, candles, times) if terms.rules.sizing == "inverse_volatility" else None
-    decisions = [
-        decision_records(terms, number, candles[symbol], signals[symbol], spans[symbol], rows[symbol], weights)
-        for number, symbol in enumerate(terms.symbols)
-    ]
-    fundings = [
-        _fundings(number, beside.funding[symbol], times[symbol], spans[symbol], rows[symbol], timeframe_ms(terms.timeframe))
-        for number, symbol in enumerate(terms.symbols)
-        if symbol in beside.funding
-    ]
-    return EngineInput(market, _by_row(decisions), _by_row([np.zeros(0, dtype=FUNDING), *fundings]), _day_ends(grid))
+    return lay_out(terms, candles, after_ms, until_ms, beside).with_decisions(signals)
 
 
 def forming_opens(terms: Terms, forming: Mapping[str, FormingBar | None], opened_ms: int) -> Integers:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from candlewick.compiled import njit_inner
+from candlewick.compiled import njit_inline, njit_inner
 from candlewick.engine.arithmetic import floor_product, notional_of, sum_amounts
 from candlewick.engine.entering import trailing_level
 from candlewick.engine.layout import NEVER, RATE, Form, Kind, Leg, Pending, Rule, Why
@@ -13,7 +13,7 @@ DAY_MS = 86_400_000
 _FLOAT_GUARD = 2.0**-50
 
 
-@njit_inner
+@njit_inline
 def close_positions(account, positions, instruments, rules, market, row, events, count):
     """At the close of a bar: stops trail or move to the entry, time stops and expiries act. Returns the event count."""
     at = market.times[row]
@@ -69,7 +69,7 @@ def _trail(account, position, instrument, market, row, symbol, closed_at, events
     return count
 
 
-@njit_inner
+@njit_inline
 def account_value(account, positions, instruments):
     """What the positions add to the cash, and how many there are: a spot position its value, one on margin its profit."""
     value = 0
@@ -85,7 +85,7 @@ def account_value(account, positions, instruments):
     return value, open_positions
 
 
-@njit_inner
+@njit_inline
 def mark_to_market(account, positions, instruments, rules, at, days, day, tally, events, count):
     """Value the account at the last closes, and hit or lift the limits that depend on it. Returns the event count.
 
@@ -128,7 +128,7 @@ def drawdown_of(account):
     return floor_product(max(account.peak_equity - account.equity, 0), RATE, max(account.peak_equity, 1))
 
 
-@njit_inner
+@njit_inline
 def tally_equity(account, tally, before, closed_at):
     """The peak, the deepest drawdown and the longest, after the equity of a close; ``before`` is that of the close before."""
     if account.equity >= account.peak_equity:
@@ -153,6 +153,6 @@ def deepen(tally, peak, trough):
     more = left > right + certain
     if not more and left >= right - certain:
         difference = np.uint64(depth) * np.uint64(tally.drawdown_peak) - np.uint64(deepest) * np.uint64(peak)
-        more = np.int64(difference) > 0
+        more = bool(np.int64(difference) > 0)
     if more or (deepest == 0 and depth > 0):
         tally.drawdown_peak, tally.drawdown_trough = peak, trough

@@ -1,13 +1,13 @@
 """The decisions at a bar's close: signals become orders for the next bar, exits first, then entries."""
 
-from candlewick.compiled import njit_inner
+from candlewick.compiled import njit_inline, njit_inner
 from candlewick.engine.arithmetic import floor_product, notional_of
 from candlewick.engine.layout import NEVER, RATE, Action, Kind, Leg, Outcome, Pending, Rule, Sizing, Why
 from candlewick.engine.posting import cancel, drop_entry, order, record, refuse
 from candlewick.engine.sizing import cash_rule, free_cash, risk_rule, unknown_level, wanted_budget
 
 
-@njit_inner
+@njit_inline
 def decide(account, positions, instruments, rules, closes, decisions, first, last, at, tally, events, count):
     """Turn ``decisions[first:last]`` of bar ``at`` into orders for the next bar: exits first, then entries, in their order.
 
@@ -23,20 +23,20 @@ def decide(account, positions, instruments, rules, closes, decisions, first, las
     return count
 
 
-@njit_inner
+@njit_inline
 def _opens(rules, instrument, side):
     """Whether a signal of this side opens a position: what is owned outright cannot be sold short."""
     return rules.long == 1 if side > 0 else rules.short == 1 and instrument.on_margin == 1
 
 
-@njit_inner
+@njit_inline
 def _signal(account, events, count, symbol, closed_at, outcome):
     event = record(account, events, count, Kind.SIGNAL, symbol, closed_at, Leg.NONE, closed_at)
     event.outcome = outcome
     return count + 1
 
 
-@njit_inner
+@njit_inline
 def _leave(account, positions, instruments, rules, decision, at, events, count):
     """Orders that close: the other side of a BUY or SELL, everything at an EXIT. Entries that wait for another side are over."""
     symbol = decision.symbol
@@ -70,7 +70,7 @@ def _leave(account, positions, instruments, rules, decision, at, events, count):
     return count
 
 
-@njit_inner
+@njit_inline
 def _enter(account, positions, instruments, rules, closes, decision, at, tally, events, count):
     """Orders that open, add, reverse, or bring a position to its target weight."""
     symbol = decision.symbol
@@ -130,7 +130,7 @@ def _reduce_to_weight(account, position, instrument, surplus, symbol, closed_at,
     return order(account, events, count, symbol, closed_at, Leg.EXIT, closed_at, -side, side, 0, part)
 
 
-@njit_inner
+@njit_inline
 def _place(account, position, rules, decision, budget, share, side, adds, closed_at, events, count):
     """The entry waits for the next bar; limit and stop entries for as many bars as they are live."""
     position.pending = decision.entry_type

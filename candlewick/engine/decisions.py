@@ -1,12 +1,12 @@
 """Signals become DECISION records: only the bars that act, every level on the instrument's grid."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import polars as pl
 
 from candlewick.engine.grids import FloatColumn, Integers, price_units
-from candlewick.engine.layout import ATR_PERIOD, DECISION, NEVER, RATE, Action, Form, Pending
+from candlewick.engine.layout import DECISION, NEVER, RATE, Action, Form, Pending
 from candlewick.engine.terms import Records, Terms, price_decimals
 from candlewick.strategies.contract import BUY, EXIT, HOLD, LEGS, LIMIT, SELL, STOP, Actions
 
@@ -52,15 +52,15 @@ class _Acting:
 def decision_records(
     terms: Terms,
     number: int,
-    candles: pl.DataFrame,
     said: Said,
     span: tuple[int, int],
     rows: Integers | None,
     weights: Mapping[str, FloatColumn] | None,
+    ranges: Callable[[], FloatColumn],
 ) -> Records:
     """DECISION records of one symbol for the rows ``span`` of its candles, which stand in ``rows`` of the grid (None: in all).
 
-    ATR multiples become a distance in quote currency with the ATR at the decision, which counts from the first of the candles.
+    ATR multiples become a distance in quote currency with the ATR at the decision: ``ranges`` answers it for every candle.
     """
     instrument = terms.instruments[number]
     decimals, symbol = price_decimals(instrument), instrument.symbol
@@ -73,8 +73,8 @@ def decision_records(
     records["weight"] = np.where(known, np.rint(np.abs(np.where(known, weight, 0)) * RATE), NEVER).astype(np.int64)
     _set_entries(records, acting, decimals, symbol, terms)
     for leg, field in _LEG_FIELDS.items():
-        _set_level(records, field, acting, leg, decimals, symbol, candles)
-    _set_level(records, "trail", acting, "trailing_stop", decimals, symbol, candles)
+        _set_level(records, field, acting, leg, decimals, symbol, ranges)
+    _set_level(records, "trail", acting, "trailing_stop", decimals, symbol, ranges)
     break_even, time_stop = acting.column("break_even_bps"), acting.column("time_stop_bars")
     records["break_even"] = price_units(np.nan_to_num(break_even), _BPS_DECIMALS, symbol)
     records["time_stop_bars"] = np.nan_to_num(time_stop).astype(np.int64)
@@ -99,7 +99,7 @@ def _set_entries(records: Records, acting: _Acting, decimals: int, symbol: str, 
 
 
 def _set_level(
-    records: Records, field: str, acting: _Acting, leg: str, decimals: int, symbol: str, candles: pl.DataFrame
+    records: Records, field: str, acting: _Acting, leg: str, decimals: int, symbol: str, ranges: Callable[[], FloatColumn]
 ) -> None:
     """Form and level of one leg from the columns in which it may be stated."""
     form, level = records[f"{field}_form"], records[field]
@@ -112,10 +112,7 @@ def _set_level(
         form[known], level[known] = Form.RATE, price_units(bps[known], _BPS_DECIMALS, symbol)
     asked = ~np.isnan(multiple)
     if asked.any():
-        from candlewick.indicators import atr  # numba: see engine/run.py
-
-        high, low, close = (candles[name].to_numpy() for name in ("high", "low", "close"))
-        distance = multiple * atr(high, low, close, ATR_PERIOD)[acting.bars]
+        distance = multiple * ranges()[acting.bars]
         known = ~np.isnan(distance)
         form[asked], level[asked] = Form.UNKNOWN, acting.bars[asked] + 1
         form[known], level[known] = Form.DISTANCE, price_units(distance[known], decimals, symbol)

@@ -1,6 +1,6 @@
 """Filling an entry: how much its budget buys, what refuses it, and what protects the position from then on."""
 
-from candlewick.compiled import njit_inner
+from candlewick.compiled import njit_inline, njit_inner
 from candlewick.engine.arithmetic import ceil_product, fee_of, floor_product, notional_of, up_to_tick, worse_tick
 from candlewick.engine.layout import NEVER, RATE, Form, Kind, Leg, Rule, Why
 from candlewick.engine.posting import cancel, clear_pending, order, post_entry, record, refuse
@@ -54,7 +54,7 @@ def enter_at(account, position, instrument, rules, price, reference, rate, phase
     return count
 
 
-@njit_inner
+@njit_inline
 def _capped(position, instrument, rules, wanted, price):
     """What the participation cap lets fill now; 0 when that is too small for the exchange, and then the entry waits."""
     if rules.volume_rate == NEVER:
@@ -69,7 +69,7 @@ def _capped(position, instrument, rules, wanted, price):
     return quantity
 
 
-@njit_inner
+@njit_inline
 def _protect(account, position, instrument, rules, price, stop, target_1, target_2, adds, at, events, count, symbol):
     """Stop and targets after an entry's first fill. An addition keeps those that its own signal does not state."""
     side = position.side
@@ -138,7 +138,7 @@ def _first_part(instrument, rules, quantity, target_1, target_2):
     return part
 
 
-@njit_inner
+@njit_inline
 def _entry_rule(instrument, side, price, quantity, notional, stop, target_1, target_2):
     """The rule that refuses an entry at this price, with limit and value; Rule.NONE when nothing does.
 
@@ -198,7 +198,7 @@ def _cost(quantity, price, instrument, rate):
     return notional + fee
 
 
-@njit_inner
+@njit_inline
 def _protection(position, instrument, price):
     """Stop and targets of an entry filled at ``price``, on the tick away from it, the nearer target first; 0 for none."""
     tick, side = instrument.tick, position.pending_side

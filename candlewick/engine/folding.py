@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from candlewick.compiled import njit, njit_inner
+from candlewick.compiled import njit, njit_inline
 from candlewick.engine.closing import close_positions, drawdown_of, mark_to_market
 from candlewick.engine.deciding import decide
 from candlewick.engine.layout import NEVER
@@ -14,7 +14,7 @@ EVENTS_PER_SYMBOL = 48
 EVENTS_PER_ACCOUNT = 8
 
 
-@njit_inner
+@njit_inline
 def step(
     account, positions, instruments, rules, market, row, decisions, d, d_end, fundings, f, f_end, days, day, tally, events, count
 ):
@@ -29,7 +29,7 @@ def step(
     return count
 
 
-@njit_inner
+@njit_inline
 def _keep_point(point, account, positions, rules, at):
     """A point of the equity curve, at the close of the bar that has just been processed."""
     held = 0

@@ -19,7 +19,7 @@
 - With finer bars the rules for the inside of a bar hold for each of them in turn.
 """
 
-from candlewick.compiled import njit_inner
+from candlewick.compiled import njit_inline, njit_inner
 from candlewick.engine.arithmetic import (
     ceil_product,
     floor_product,
@@ -31,7 +31,7 @@ from candlewick.engine.layout import NEVER, RATE, Capital, Kind, Leg, Pending, P
 from candlewick.engine.posting import cancel, clear_exit, close_out, drop_entry, pay_funding, record, reduce
 
 
-@njit_inner
+@njit_inline
 def open_phase(account, positions, instruments, rules, opens, fundings, first, last, at, tally, events, count):
     """Everything that happens at the open of bar ``at``. ``opens``: int64 (symbols,), 0 for no bar. Returns the event count.
 
@@ -54,7 +54,7 @@ def open_phase(account, positions, instruments, rules, opens, fundings, first, l
     return count
 
 
-@njit_inner
+@njit_inline
 def _funding(account, positions, instruments, opens, fundings, first, last, inside, tally, events, count):
     """Funding due at the bar's open (0) or after it (1), at the open's price, on what is held then."""
     for number in range(first, last):
@@ -67,7 +67,7 @@ def _funding(account, positions, instruments, opens, fundings, first, last, insi
     return count
 
 
-@njit_inner
+@njit_inline
 def intrabar_phase(account, positions, instruments, rules, market, row, tally, events, count):
     """What happens between the open and the close of a bar, the worst case first. Returns the event count."""
     at = market.times[row]
@@ -111,7 +111,7 @@ def _inside(account, position, instrument, rules, high, low, at, tally, events, 
     return _take_targets(account, position, instrument, rules, best, Phase.INTRABAR, at, tally, events, count, symbol)
 
 
-@njit_inner
+@njit_inline
 def _reached(direction, price, level):
     """Whether ``price`` has come to a level above (1) or below (-1) where it was; a level of 0 is none."""
     return level > 0 and direction * (price - level) >= 0
@@ -154,7 +154,7 @@ def _leave_at_open(account, position, instrument, rules, opened, is_bar, at, tal
     return _take_targets(account, position, instrument, rules, opened, Phase.OPEN, at, tally, events, count, symbol)
 
 
-@njit_inner
+@njit_inline
 def _exit(account, position, instrument, rules, opened, at, tally, events, count, symbol):
     """The exit that waits, at the open; what the participation cap leaves waits on."""
     leg, decided_at = position.exit_leg, position.exit_decided_at
@@ -297,7 +297,7 @@ def move_stop(account, position, price, at, events, count, symbol, why):
     return count + 1
 
 
-@njit_inner
+@njit_inline
 def _enter_at_open(account, positions, instruments, rules, opens, at, tally, events, count, symbol):
     """A market entry fills at the open; a limit or stop entry that the open has reached fills at the open, too."""
     position, instrument, opened = positions[symbol], instruments[symbol], opens[symbol]

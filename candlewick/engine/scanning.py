@@ -8,7 +8,7 @@ are valued. tests/test_quiet_bars.py holds this against plain steps.
 
 import numpy as np
 
-from candlewick.compiled import njit_inner
+from candlewick.compiled import njit_inline, njit_inner
 from candlewick.engine.arithmetic import floor_product, notional_of, sum_amounts
 from candlewick.engine.closing import DAY_MS, deepen, tally_equity
 from candlewick.engine.layout import NEVER, RATE, Form, Leg, Pending
@@ -17,7 +17,7 @@ from candlewick.engine.matching import beyond
 _FAR = 2**62
 
 
-@njit_inner
+@njit_inline
 def may_skip(positions):
     """Whether no order waits for the next bar, and when the first time stop acts (a close, _FAR for none)."""
     acts_at = _FAR
@@ -49,7 +49,7 @@ def watched_levels(position, rules):
     return max(low, position.best - 1) if trails else low, high
 
 
-@njit_inner
+@njit_inline
 def skip_quiet(account, positions, instruments, rules, market, row, stop, days, day, tally, scratch):
     """Value the quiet bars from ``row`` on, all of one UTC day, ``stop`` at the most. Returns the first row not processed."""
     held, first = 0, 0
@@ -83,7 +83,7 @@ def skip_quiet(account, positions, instruments, rules, market, row, stop, days, 
     return end
 
 
-@njit_inner
+@njit_inline
 def _catch_up(positions, market, row, end):
     """Every symbol's last price and volume, as of the last row before ``end`` in which it has a bar."""
     for symbol in range(positions.shape[0]):
@@ -143,7 +143,7 @@ def _clip(price):
     return int(min(max(price, -4.0e18), 4.0e18))
 
 
-@njit_inner
+@njit_inline
 def _skip_with_one(account, position, instrument, rules, market, row, stop, tally, symbol):
     """Rows in which the one position held is left alone. Prices are compared times the side, so that more is always better.
 
@@ -205,7 +205,7 @@ def _skip_with_one(account, position, instrument, rules, market, row, stop, tall
     return end
 
 
-@njit_inner
+@njit_inline
 def _skip_with_many(account, positions, instruments, rules, market, row, stop, tally, scratch, held):
     """Rows in which none of several positions can act; each row is valued."""
     for number in range(held):

@@ -1,12 +1,12 @@
 """How much an entry is for, in cash or margin, and what refuses it at the decision."""
 
-from candlewick.compiled import njit_inner
+from candlewick.compiled import njit_inline, njit_inner
 from candlewick.engine.arithmetic import fee_of, floor_product, notional_of, taker_price
 from candlewick.engine.closing import drawdown_of
 from candlewick.engine.layout import ATR_PERIOD, NEVER, RATE, Capital, Form, Leg, Pending, Rule, Sizing
 
 
-@njit_inner
+@njit_inline
 def wanted_budget(account, rules, instrument, decision, close, side):
     """The budget that the account's sizing gives an entry, capped by the maximum position size, and what forbids one.
 
@@ -62,7 +62,7 @@ def _stop_distance(decision, close, side):
     return 0
 
 
-@njit_inner
+@njit_inline
 def risk_rule(account, positions, rules, position, at, adds):
     """The first risk rule that forbids an entry decided at the close of bar ``at``, with limit and value."""
     if account.halted == 1:
@@ -83,7 +83,7 @@ def risk_rule(account, positions, rules, position, at, adds):
     return Rule.NONE, 0, 0
 
 
-@njit_inner
+@njit_inline
 def unknown_level(decision):
     """An entry whose stop or target cannot be computed yet would be unprotected: refuse it, with the bars it needs and has."""
     levels = (
@@ -98,7 +98,7 @@ def unknown_level(decision):
     return Rule.NONE, 0, 0
 
 
-@njit_inner
+@njit_inline
 def cash_rule(instrument, wanted, free):
     """Whether the budget or the free cash is below the smallest order, in cash or margin."""
     needed = max(instrument.min_notional, 1)
@@ -111,7 +111,7 @@ def cash_rule(instrument, wanted, free):
     return Rule.NONE, 0, 0
 
 
-@njit_inner
+@njit_inline
 def free_cash(account, positions, instruments, rules):
     """Cash that is no margin and that no waiting entry has been promised, with what waiting exits bring at the last close."""
     free = account.cash - account.margin
