@@ -110,8 +110,15 @@ def test_a_fee_is_a_share_of_the_notional_half_even_to_the_quote_precision(notio
 @given(spread(2**60), st.integers(0, RATE), spread(2**40).map(lambda number: number + 1))
 def test_slippage_moves_prices_against_the_trader_to_the_next_tick(reference: int, slippage: int, tick: int) -> None:
     assume(reference > 0)
-    bought, sold = arithmetic.buy_price(reference, slippage, tick), arithmetic.sell_price(reference, slippage, tick)
+    bought, sold = (arithmetic.taker_price(reference, side, slippage, tick) for side in (1, -1))
     assert bought == (Fraction(reference * (RATE + slippage), RATE * tick)).__ceil__() * tick
     assert sold == max((Fraction(reference * (RATE - slippage), RATE * tick)).__floor__() * tick, tick)
     assert bought >= reference
     assert sold <= reference or sold == tick
+
+
+@untimed
+@given(spread(2**60), spread(2**40).map(lambda number: number + 1))
+def test_a_level_goes_to_the_tick_that_is_worse_for_who_trades_there(price: int, tick: int) -> None:
+    assert arithmetic.worse_tick(price, 1, tick) == (Fraction(price, tick)).__ceil__() * tick
+    assert arithmetic.worse_tick(price, -1, tick) == (Fraction(price, tick)).__floor__() * tick
