@@ -82,6 +82,19 @@ def _sign_block(newest: IntArray, middle: IntArray, oldest: IntArray, fast: int,
 
 
 @njit
+def closes_on_grid(closes: FloatArray) -> tuple[IntArray, bool]:
+    """Float prices as whole units of the grid of `sma_cross_sign`, and whether every price was within its exact range."""
+    units = np.empty(closes.size, dtype=np.int64)
+    exact = closes.size > 0
+    scale = grid_scale(closes[0]) if exact else 1.0
+    for bar in range(closes.size):
+        scaled = closes[bar] * scale
+        exact = exact and scaled <= LARGEST_GRID_UNITS
+        units[bar] = np.int64(np.rint(scaled)) if exact else 0
+    return units, exact
+
+
+@njit
 def sma_crosses(closes: FloatArray, fast: int, slow: int) -> tuple[IntArray, SideArray, bool]:
     """Bars on which SMA(fast) of float prices crosses SMA(slow), their sides, and whether every price was on the exact grid.
 

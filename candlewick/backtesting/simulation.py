@@ -11,12 +11,13 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from candlewick.amounts import Units, to_units
+from candlewick.amounts import to_units
 from candlewick.candles import opened_at_ms
 from candlewick.engine.bars import Beside, EngineInput, LaidOut, lay_out
 from candlewick.engine.decisions import Said
+from candlewick.engine.grids import Integers
 from candlewick.engine.layout import CASH_DECIMALS
-from candlewick.engine.run import Advance, advance
+from candlewick.engine.run import advance
 from candlewick.engine.state import EngineState, open_state
 from candlewick.engine.terms import Records, Terms
 from candlewick.errors import UsageError
@@ -41,7 +42,7 @@ class Simulation:
     events: Records
     equity: Records
     tally: Records
-    day_equity: Units
+    day_equity: Integers
     first_ms: int
     closed_ms: int
     benchmark_return: float | None = None
@@ -79,7 +80,7 @@ def backtest(
     beside: Beside | None = None,
     curve: Curve = "thinned",
 ) -> Simulation:
-    """Play ``strategy`` over validated candles by symbol, of which those count that open from ``since_ms`` to before ``until_ms``.
+    """Play ``strategy`` over validated candles by symbol: those that open from ``since_ms`` to before ``until_ms``.
 
     Signals are computed over all of the candles given, so what lies before ``since_ms`` warms them up. Raises UsageError where no
     bar is left, UnknownStrategy and StrategyFailed, FundingMissing is the caller's to find.
@@ -109,11 +110,12 @@ def said_of(strategy: Strategy, candles: Frames) -> dict[str, Said]:
     return said
 
 
-def simulate(laid: LaidOut, bars: EngineInput, curve: Curve = "thinned") -> Simulation:
-    """Step a new account over the bars."""
+def simulate(laid: LaidOut, bars: EngineInput, curve: Curve = "thinned", *, keeps_events: bool = True) -> Simulation:
+    """Step a new account over the bars; without ``keeps_events`` the answer has none."""
     terms = laid.terms
     rows = curve_rows(bars.times, curve)
-    moved: Advance = advance(open_state(terms.initial_cash, len(terms.symbols)), terms, bars, rows)
+    opened = open_state(terms.initial_cash, len(terms.symbols))
+    moved = advance(opened, terms, bars, rows, keeps_events=keeps_events)
     held = held_return([laid.candles[symbol][slice(*laid.spans[symbol])] for symbol in terms.symbols]).value
     return Simulation(
         terms, moved.state, moved.events, moved.equity, moved.tally, moved.day_equity, int(bars.times[0]),
@@ -121,7 +123,7 @@ def simulate(laid: LaidOut, bars: EngineInput, curve: Curve = "thinned") -> Simu
     )  # fmt: skip
 
 
-def curve_rows(times: Units, curve: Curve) -> Units:
+def curve_rows(times: Integers, curve: Curve) -> Integers:
     """Rows whose close is a point of the curve: all, none, or the last of each period where all would be too many."""
     if curve == "none" or not len(times):
         return np.zeros(0, dtype=np.int64)

@@ -37,10 +37,12 @@ class _Acting:
         self._rows = window[acting]
         self.actions = np.array([_ACTIONS[name] for name in self._rows["action"].to_list()], dtype=np.int64)
 
-    def column(self, name: str) -> FloatColumn:
+    def column(self, name: str) -> FloatColumn | None:
+        """None where nothing is said of it at all."""
         if name in self._rows.columns:
-            return self._rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
-        return np.full(len(self.bars), self._constants.get(name, np.nan))
+            said = self._rows[name]
+            return None if said.null_count() == said.len() else said.cast(pl.Float64).fill_null(np.nan).to_numpy()
+        return np.full(len(self.bars), self._constants[name]) if name in self._constants else None
 
     def entry_types(self) -> Integers:
         if "entry_type" not in self._rows.columns:
@@ -68,16 +70,20 @@ def decision_records(
     records = np.zeros(len(acting.bars), dtype=DECISION)
     records["row"] = acting.bars - span[0] if rows is None else rows[acting.bars - span[0]]
     records["symbol"], records["action"] = number, acting.actions
+    records["weight"] = NEVER
     weight = weights[symbol][acting.bars] if weights is not None else acting.column("target_weight")
-    known = ~np.isnan(weight)
-    records["weight"] = np.where(known, np.rint(np.abs(np.where(known, weight, 0)) * RATE), NEVER).astype(np.int64)
+    if weight is not None:
+        known = ~np.isnan(weight)
+        records["weight"][known] = np.rint(np.abs(weight[known]) * RATE).astype(np.int64)
     _set_entries(records, acting, decimals, symbol, terms)
     for leg, field in _LEG_FIELDS.items():
         _set_level(records, field, acting, leg, decimals, symbol, ranges)
     _set_level(records, "trail", acting, "trailing_stop", decimals, symbol, ranges)
     break_even, time_stop = acting.column("break_even_bps"), acting.column("time_stop_bars")
-    records["break_even"] = price_units(np.nan_to_num(break_even), _BPS_DECIMALS, symbol)
-    records["time_stop_bars"] = np.nan_to_num(time_stop).astype(np.int64)
+    if break_even is not None:
+        records["break_even"] = price_units(np.nan_to_num(break_even), _BPS_DECIMALS, symbol)
+    if time_stop is not None:
+        records["time_stop_bars"] = np.nan_to_num(time_stop).astype(np.int64)
     return records
 
 
@@ -86,16 +92,17 @@ def _set_entries(records: Records, acting: _Acting, decimals: int, symbol: str, 
     types = acting.entry_types()
     records["entry_type"] = types
     priced = types != Pending.MARKET
-    if not priced.any():
+    entry = acting.column("entry")
+    if entry is None or not priced.any():
         return
     units = np.zeros(len(types), dtype=np.int64)
-    units[priced] = price_units(acting.column("entry")[priced], decimals, symbol)
+    units[priced] = price_units(entry[priced], decimals, symbol)
     instrument = terms.instruments[int(records["symbol"][0])]
     tick = int(price_units(np.array([float(instrument.price_tick)]), decimals, symbol)[0])
     down = (types == Pending.LIMIT) == (acting.actions == Action.BUY)
     records["entry_price"] = np.where(priced, np.where(down, units // tick * tick, -(-units // tick) * tick), 0)
     expiry = acting.column("expiry_bars")
-    records["expiry_bars"] = np.where(np.isnan(expiry), 1, np.nan_to_num(expiry)).astype(np.int64)
+    records["expiry_bars"] = 1 if expiry is None else np.where(np.isnan(expiry), 1, np.nan_to_num(expiry)).astype(np.int64)
 
 
 def _set_level(
@@ -104,16 +111,15 @@ def _set_level(
     """Form and level of one leg from the columns in which it may be stated."""
     form, level = records[f"{field}_form"], records[field]
     price, bps, multiple = acting.column(leg), acting.column(f"{leg}_bps"), acting.column(f"{leg}_atr")
-    known = ~np.isnan(price)
-    if known.any():
+    if price is not None:
+        known = ~np.isnan(price)
         form[known], level[known] = Form.PRICE, price_units(price[known], decimals, symbol)
-    known = ~np.isnan(bps)
-    if known.any():
+    if bps is not None:
+        known = ~np.isnan(bps)
         form[known], level[known] = Form.RATE, price_units(bps[known], _BPS_DECIMALS, symbol)
-    asked = ~np.isnan(multiple)
-    if asked.any():
+    if multiple is not None:
         distance = multiple * ranges()[acting.bars]
-        known = ~np.isnan(distance)
+        asked, known = ~np.isnan(multiple), ~np.isnan(distance)
         form[asked], level[asked] = Form.UNKNOWN, acting.bars[asked] + 1
         form[known], level[known] = Form.DISTANCE, price_units(distance[known], decimals, symbol)
 

@@ -46,13 +46,14 @@ def _keep_point(point, account, positions, rules, at):
 @njit
 def fold(
     account, positions, instruments, rules, market, decisions, fundings, day_ends, curve_rows, cursor, skips, scratch,
-    days, tally, curve, events, count,
+    days, tally, curve, events, count, keeps,
 ):  # fmt: skip
     """Process rows until they or the event buffer end; the state arrays are changed in place. Returns the event count.
 
     ``cursor`` int64 (5,): next row, decision, funding, day and curve row. ``day_ends`` int64: the row after each UTC day's last.
     ``curve_rows`` int64 ascending: at whose closes ``curve`` (EQUITY) is written. ``days`` int64: each day's last equity, or
-    empty. ``skips`` False steps through every bar. ``count``: events in the buffer already.
+    empty. ``skips`` False steps through every bar. ``count``: events in
+    the buffer already. ``keeps`` False forgets events as soon as a bar is over.
     """
     row, d, f, day, c = cursor[0], cursor[1], cursor[2], cursor[3], cursor[4]
     rows, room = market.times.shape[0], EVENTS_PER_SYMBOL * positions.shape[0] + EVENTS_PER_ACCOUNT
@@ -95,6 +96,7 @@ def fold(
             _keep_point(curve[c], one, positions, terms, market.times[row])
             c += 1
         d, f = d_end, f_end
+        count = count if keeps else 0
         row += 1
         day += 1 if row == day_ends[day] else 0
     cursor[0], cursor[1], cursor[2], cursor[3], cursor[4] = row, d, f, day, c

@@ -32,12 +32,18 @@ class Advance:
 
 
 def advance(
-    state: EngineState, terms: Terms, bars: EngineInput, curve_rows: Integers | None = None, *, skips: bool = True
+    state: EngineState,
+    terms: Terms,
+    bars: EngineInput,
+    curve_rows: Integers | None = None,
+    *,
+    skips: bool = True,
+    keeps_events: bool = True,
 ) -> Advance:
     """Step over every row of ``bars``, all after the state's watermark. The state given is not changed. Raises EngineOverflow.
 
     ``curve_rows`` are the rows at whose close a point of the equity curve is kept, ascending; None: all. ``skips`` False steps
-    through quiet bars, too; the answer is the same.
+    through quiet bars, too; the answer is the same. ``keeps_events`` False answers no events: a sweep wants only the sums.
     """
     from candlewick.engine.folding import fold
     from candlewick.engine.scanning import scratch_for
@@ -49,28 +55,29 @@ def advance(
     rows = np.arange(len(bars.times)) if curve_rows is None else curve_rows
     equity, tally = np.zeros(len(rows), dtype=EQUITY), np.zeros(1, dtype=TALLY)
     days, cursor = np.zeros(len(bars.day_ends), dtype=np.int64), np.zeros(5, dtype=np.int64)
-    buffer, scratch = _buffer(terms, bars), scratch_for(len(terms.instruments))
+    buffer, scratch = _buffer(terms, bars, keeps_events), scratch_for(len(terms.instruments))
     chunks = []
     while cursor[0] < len(bars.times):
         before = int(cursor[0])
         try:
             count = fold(
                 after.account, after.positions, instruments, rules, bars.market, bars.decisions, bars.fundings, bars.day_ends,
-                rows, cursor, skips, scratch, days, tally, equity, buffer, 0,
+                rows, cursor, skips, scratch, days, tally, equity, buffer, 0, keeps_events,
             )  # fmt: skip
         except OverflowError as overflow:
             raise EngineOverflow(f"after {state.watermark_ms}: {overflow}") from overflow
-        assert count or cursor[0] > before, "the event buffer is too small for one bar"
-        chunks.append(buffer[:count].copy())
+        assert cursor[0] > before, "the event buffer is too small for one bar"
+        if keeps_events:
+            chunks.append(buffer[:count].copy())
     events = np.concatenate(chunks) if chunks else buffer[:0]
     return Advance(after, events, equity, tally, days)
 
 
-def _buffer(terms: Terms, bars: EngineInput) -> Records:
+def _buffer(terms: Terms, bars: EngineInput, keeps: bool) -> Records:
     from candlewick.engine.folding import EVENTS_PER_ACCOUNT, EVENTS_PER_SYMBOL
 
     room = EVENTS_PER_SYMBOL * len(terms.instruments) + EVENTS_PER_ACCOUNT
-    return np.zeros(_BUFFER_EVENTS + room * (4 if bars.market.detail_spans.size else 1), dtype=EVENT)
+    return np.zeros((_BUFFER_EVENTS if keeps else 0) + room * (4 if bars.market.detail_spans.size else 1), dtype=EVENT)
 
 
 def advance_open(state: EngineState, terms: Terms, opened_ms: int, opens: Integers) -> Advance:

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
-from candlewick.strategies.contract import BUY, EXIT, LIMIT, MARKET, SELL, SIDES, Actions, Strategy
+from candlewick.strategies.contract import BUY, EXIT, LIMIT, MARKET, SELL, SIDES, Actions, Shared, Strategy
 from candlewick.strategies.decisions import (
     FloatArray,
     SideArray,
@@ -82,7 +82,7 @@ class BollingerReversion(Strategy):
             columns |= {"entry_type": LIMIT, "expiry_bars": self.expiry_bars}
         return decide(sides, reasons, columns, columns)
 
-    def actions(self, candles: pl.DataFrame) -> Actions | None:
+    def actions(self, candles: pl.DataFrame, shared: Shared | None = None) -> Actions | None:
         """As `signals`; None with limit entries, whose prices differ from bar to bar."""
         return short_form(self._decide(prices(candles, "close"))[1], protection(self)) if self.entry_type == MARKET else None
 

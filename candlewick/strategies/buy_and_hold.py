@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from candlewick.strategies.contract import BUY, SIDES, Actions, Strategy
+from candlewick.strategies.contract import BUY, SIDES, Actions, Shared, Strategy
 from candlewick.strategies.decisions import SideArray, decide, prices, short_form
 
 
@@ -21,7 +21,7 @@ class BuyAndHold(Strategy):
         reasons = {0: "first bar: buy and hold"} if candles.height else {}
         return decide(_first(candles), reasons, {"entry": prices(candles, "close"), **self._weight()}, {})
 
-    def actions(self, candles: pl.DataFrame) -> Actions:
+    def actions(self, candles: pl.DataFrame, shared: Shared | None = None) -> Actions:
         """As `signals`."""
         return short_form(_first(candles), self._weight())
 

@@ -42,6 +42,9 @@ SIDES: Mapping[str, int] = {BUY: 1, SELL: -1, EXIT: -2, HOLD: 0}
 _NUMBERS = tuple(name for name, kind in SIGNAL_SCHEMA.items() if kind == pl.Float64())
 
 
+Shared = Mapping[str, np.ndarray[tuple[int], np.dtype[np.int64]]]
+
+
 @dataclass(frozen=True, slots=True)
 class Actions:
     """Signals in short: only the bars that act, for strategies that enter at the market and protect each entry alike.
@@ -75,12 +78,18 @@ class Strategy(BaseModel):
         """One row per candle, in the same order: at least `action`; any other column of SIGNAL_SCHEMA. No other columns."""
         raise UnknownStrategy(f"{type(self).__name__} has no signals(candles)")
 
-    def actions(self, candles: pl.DataFrame) -> Actions | None:
+    def actions(self, candles: pl.DataFrame, shared: Shared | None = None) -> Actions | None:
         """The same as `signals`, without a frame and without reasons; None where it can only be said in a frame.
 
         Optional: sweeps and backtests take it, where there is one, because a frame of text costs more than the decisions.
+        ``shared`` is what `shared` answered for the same candles, or None.
         """
         return None
+
+    @classmethod
+    def shared(cls, candles: pl.DataFrame) -> Shared:
+        """Columns that `actions` of every parameter set can use: a sweep computes them once."""
+        return {}
 
 
 def complete_signals(strategy: Strategy, candles: pl.DataFrame) -> pl.DataFrame:

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
-from candlewick.strategies.contract import MARKET, STOP, Actions, Strategy
+from candlewick.strategies.contract import MARKET, STOP, Actions, Shared, Strategy
 from candlewick.strategies.decisions import SideArray, Value, becomes_true, decide, price_text, prices, short_form, sides_of
 from candlewick.strategies.protection import (
     StopLossBps,
@@ -68,7 +68,7 @@ class DonchianBreakout(Strategy):
         waiting: dict[str, Value] = {"entry_type": STOP, "expiry_bars": self.expiry_bars, **legs}
         return decide(sides, reasons, {"entry": highs, **waiting}, {"entry": lows, **waiting})
 
-    def actions(self, candles: pl.DataFrame) -> Actions | None:
+    def actions(self, candles: pl.DataFrame, shared: Shared | None = None) -> Actions | None:
         """As `signals`; None with stop entries, whose prices differ from bar to bar."""
         return short_form(self._decide(candles), protection(self)) if self.entry_type == MARKET else None
 

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
-from candlewick.strategies.contract import Actions, Strategy
+from candlewick.strategies.contract import Actions, Shared, Strategy
 from candlewick.strategies.decisions import FloatArray, SideArray, becomes_true, decide, prices, short_form, sides_of
 
 
@@ -48,7 +48,7 @@ class RsiReversion(Strategy):
         }
         return decide(sides, reasons, {"entry": prices(candles, "close"), **self._legs()}, self._legs())
 
-    def actions(self, candles: pl.DataFrame) -> Actions:
+    def actions(self, candles: pl.DataFrame, shared: Shared | None = None) -> Actions:
         """As `signals`."""
         return short_form(self._decide(candles)[1], self._legs())
 

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
-from candlewick.strategies.contract import Actions, Strategy
+from candlewick.strategies.contract import Actions, Shared, Strategy
 from candlewick.strategies.decisions import decide, price_text, prices, prices_in_place
 from candlewick.strategies.protection import StopLossBps, TakeProfit1Bps, TrailingStopBps, protection
 
@@ -50,10 +50,14 @@ class SmaCross(Strategy):
         sides[crosses.rows] = crosses.sides
         return decide(sides, reasons, {"entry": closes, **crosses.constants}, crosses.constants)
 
-    def actions(self, candles: pl.DataFrame) -> Actions:
-        """As `signals`; compiled, one pass over the closes where they lie."""
-        from candlewick.crossing import sma_crosses, turns
+    def actions(self, candles: pl.DataFrame, shared: Shared | None = None) -> Actions:
+        """As `signals`; compiled, one pass over the closes where they lie, or over the sums that all sets share."""
+        from candlewick.crossing import fits, sma_cross_rows, sma_crosses, turns
 
+        if shared and candles.height > self.slow and fits(*map(int, shared["bounds"]), fast=self.fast, slow=self.slow):
+            rows, sides = np.empty(candles.height, dtype=np.int64), np.empty(candles.height, dtype=np.int8)
+            count = sma_cross_rows(shared["sums"], self.fast, self.slow, rows, sides)
+            return Actions(rows[:count].copy(), sides[:count].copy(), protection(self))
         rows, sides, exact = sma_crosses(prices_in_place(candles, "close"), self.fast, self.slow)
         if not exact:
             from candlewick.indicators import sma_cross_sign
@@ -62,3 +66,13 @@ class SmaCross(Strategy):
             rows = np.flatnonzero(turned)
             sides = turned[rows]
         return Actions(rows, sides, protection(self))
+
+    @classmethod
+    def shared(cls, candles: pl.DataFrame) -> Shared:
+        """Sums of the closes in whole units of the grid, and their bounds; nothing where a price is not on the exact grid."""
+        from candlewick.crossing import closes_on_grid, prefix_sums
+
+        units, exact = closes_on_grid(prices_in_place(candles, "close"))
+        if not exact or not units.size:
+            return {}
+        return {"sums": prefix_sums(units), "bounds": np.array([units.min(), units.max()])}

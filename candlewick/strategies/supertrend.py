@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
-from candlewick.strategies.contract import Actions, Strategy
+from candlewick.strategies.contract import Actions, Shared, Strategy
 from candlewick.strategies.decisions import FloatArray, SideArray, Value, decide, price_text, prices, short_form
 from candlewick.strategies.protection import (
     StopLossBps,
@@ -56,7 +56,7 @@ class SuperTrend(Strategy):
         legs: dict[str, Value] = {"entry": closes, **protection(self)}
         return decide(sides, reasons, legs, legs)
 
-    def actions(self, candles: pl.DataFrame) -> Actions:
+    def actions(self, candles: pl.DataFrame, shared: Shared | None = None) -> Actions:
         """As `signals`."""
         return short_form(self._decide(candles)[1], protection(self))
 
