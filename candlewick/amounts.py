@@ -18,7 +18,7 @@ INT64_MAX = 2**63 - 1
 # Wide enough for any int64 on any grid, so that nothing but `rounding` ever rounds.
 _EXACT = Context(prec=120, Emax=999_999, Emin=-999_999)
 
-Units = np.ndarray[tuple[int], np.dtype[np.int64]]
+Units = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 """int64, shape (rows,)."""
 Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
 """bool, shape (rows,)."""

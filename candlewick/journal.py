@@ -217,7 +217,7 @@ def _funding_postings(reader: EventReader, payments: Records) -> pl.DataFrame:
     """Two postings a payment: what comes into the cash, and the same as funding paid or received."""
     symbols = [reader.terms.symbols[symbol] for symbol in payments["symbol"].tolist()]
     ids = [funding_id(reader.account, symbol, at) for symbol, at in zip(symbols, payments["at"].tolist(), strict=True)]
-    amounts = np.stack([payments["settled"], -payments["settled"]], axis=1).ravel()
+    amounts: Integers = np.stack([payments["settled"], -payments["settled"]], axis=1).ravel()
     return _postings(
         reader,
         [one for one in ids for _ in range(2)],

@@ -54,7 +54,8 @@ class SmaCross(Strategy):
         """As `signals`; compiled, one pass over the closes where they lie, or over the sums that all sets share."""
         from candlewick.crossing import fits, sma_cross_rows, sma_crosses, turns
 
-        if shared and candles.height > self.slow and fits(*map(int, shared["bounds"]), fast=self.fast, slow=self.slow):
+        lowest, highest = shared["bounds"].tolist() if shared else (0, 0)
+        if shared and candles.height > self.slow and fits(lowest, highest, self.fast, self.slow):
             rows, sides = np.empty(candles.height, dtype=np.int64), np.empty(candles.height, dtype=np.int8)
             count = sma_cross_rows(shared["sums"], self.fast, self.slow, rows, sides)
             return Actions(rows[:count].copy(), sides[:count].copy(), protection(self))
