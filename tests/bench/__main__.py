@@ -1,4 +1,7 @@
-"""`make bench`: measure, print against the bounds, exit 1 where one is exceeded; `--write` puts it into docs/benchmarks.md."""
+"""`make bench`: measure, print against the bounds, exit 1 where one is exceeded.
+
+`--write` puts it into docs/benchmarks.md; `--only=paper` and `--only=backtests` measure one half (and do not write).
+"""
 
 import json
 import os
@@ -14,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from candlewick.serving import answers
+from tests.bench import race
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
@@ -54,7 +58,28 @@ BOUNDS = (
 
 
 def main() -> int:
-    """Run every measurement in a fresh process against one Prefect server."""
+    """Run every measurement in a fresh process: the paper cycles against one Prefect server, the race of backtests without."""
+    only = next((word.partition("=")[2] for word in sys.argv[1:] if word.startswith("--only=")), "")
+    if only not in ("", "paper", "backtests"):
+        raise SystemExit(f"--only is paper or backtests; it was {only!r}")
+    tables, wrong = [], []
+    if only != "backtests":
+        table, exceeded = report(measure_paper())
+        tables += ["## Paper trading", "", *table, ""]
+        wrong += exceeded
+    if only != "paper":
+        table, exceeded = race.report(race_backtests())
+        tables += ["## Backtests", "", *table, ""]
+        wrong += exceeded
+    print("\n".join(tables))
+    print("\n".join(f"EXCEEDED: {text}" for text in wrong))
+    if "--write" in sys.argv and not only:
+        write(tables)
+    return 1 if wrong else 0
+
+
+def measure_paper() -> dict[str, dict[str, float]]:
+    """The paper cycles."""
     with tempfile.TemporaryDirectory(prefix="candlewick-bench-") as home:
         environment = {
             **os.environ, "PREFECT_HOME": home, "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -62,12 +87,16 @@ def main() -> int:
         }  # fmt: skip
         server, environment["PREFECT_API_URL"] = start_server(environment)
         try:
-            measured = {name: measure(name, environment) for name in dict.fromkeys(bound.measurement for bound in BOUNDS)}
+            return {name: measure(name, environment) for name in dict.fromkeys(bound.measurement for bound in BOUNDS)}
         finally:
             os.killpg(server.pid, signal.SIGTERM)
             server.wait(30)
-    exceeded = report(measured)
-    return 1 if exceeded else 0
+
+
+def race_backtests() -> race.Measured:
+    """The race, on markets made for it."""
+    with tempfile.TemporaryDirectory(prefix="candlewick-race-") as folder:
+        return race.run({**os.environ, "PYTHONPATH": str(ROOT)}, Path(folder))
 
 
 def start_server(environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
@@ -105,8 +134,8 @@ def measure(name: str, environment: dict[str, str]) -> dict[str, float]:
     return figures
 
 
-def report(measured: dict[str, dict[str, float]]) -> list[str]:
-    """Print the table (and write it with --write); the texts of the bounds that are exceeded."""
+def report(measured: dict[str, dict[str, float]]) -> tuple[list[str], list[str]]:
+    """The table's lines, and the texts of the bounds that are exceeded."""
     rows, exceeded = [], []
     for bound in BOUNDS:
         value = measured[bound.measurement][bound.figure]
@@ -117,25 +146,24 @@ def report(measured: dict[str, dict[str, float]]) -> list[str]:
     runs = measured["task_runs"]
     if runs["task_runs_1_bar"] != runs["task_runs_2000_bars"]:
         exceeded.append("task runs per cycle grow with bars")
-    table = ["| what | measured | bound | |", "|---|--:|--:|---|", *(f"| {' | '.join(row)} |" for row in rows)]
-    print("\n".join(table))
-    print("\n".join(f"EXCEEDED: {text}" for text in exceeded))
-    if "--write" in sys.argv:
-        write(table)
-    return exceeded
+    return ["| what | measured | bound | |", "|---|--:|--:|---|", *(f"| {' | '.join(row)} |" for row in rows)], exceeded
 
 
-def write(table: list[str]) -> None:
+def write(tables: list[str]) -> None:
     """docs/benchmarks.md with the machine and the versions."""
-    versions = ", ".join(f"{name} {version(name)}" for name in ("prefect", "duckdb", "polars", "numba", "numpy"))
+    ours = ", ".join(f"{name} {version(name)}" for name in ("prefect", "duckdb", "polars", "numba", "numpy"))
+    theirs = ", ".join(f"{name} {version(name)}" for name in ("raptorbt", "vectorbt", "backtesting"))
     head = [
         "# Benchmarks",
         "",
-        "Written by `make bench BENCH=--write`: medians of five runs, each measurement in a fresh process, one Prefect server.",
-        f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}; {versions}.",
+        f"Written by `make bench BENCH=--write`: medians of {race.ROUNDS} runs, each measurement in a fresh process. Backtests",
+        "take turns: one run of each engine, then the next of each, on the same made-up candles; trades and final equities",
+        "are compared first. *Bound* is a hand-written loop that fuses exactly this strategy with exactly these fills",
+        "(`tests/bench/references.py`); beyond *reach* `make bench` fails, *wish* is what is aimed at next.",
+        f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}; {ours}; beside {theirs}.",
         "",
     ]
-    DOCUMENT.write_text("\n".join([*head, *table, ""]), encoding="utf-8")
+    DOCUMENT.write_text("\n".join([*head, *tables]), encoding="utf-8")
 
 
 if __name__ == "__main__":
