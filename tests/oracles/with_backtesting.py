@@ -1,12 +1,8 @@
 """backtesting.py 0.6.6 as an oracle."""
 
-import os
 import warnings
 
 import pandas as pd
-
-os.environ.setdefault("TQDM_DISABLE", "1")  # its progress bars; read when it is imported
-
 from backtesting import Strategy
 from backtesting.lib import FractionalBacktest
 
