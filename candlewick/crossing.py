@@ -85,13 +85,15 @@ def _sign_block(newest: IntArray, middle: IntArray, oldest: IntArray, fast: int,
 def closes_on_grid(closes: FloatArray) -> tuple[IntArray, bool]:
     """Float prices as whole units of the grid of `sma_cross_sign`, and whether every price was within its exact range."""
     units = np.empty(closes.size, dtype=np.int64)
-    exact = closes.size > 0
-    scale = grid_scale(closes[0]) if exact else 1.0
+    if closes.size == 0:
+        return units, False
+    scale = grid_scale(closes[0])
+    lowest, highest = np.int64(2**63 - 1), np.int64(-(2**63))
     for bar in range(closes.size):
-        scaled = closes[bar] * scale
-        exact = exact and scaled <= LARGEST_GRID_UNITS
-        units[bar] = np.int64(np.rint(scaled)) if exact else 0
-    return units, exact
+        unit = np.int64(np.rint(closes[bar] * scale))
+        units[bar] = unit
+        lowest, highest = min(lowest, unit), max(highest, unit)
+    return units, lowest > 0 and highest <= LARGEST_GRID_UNITS
 
 
 @njit

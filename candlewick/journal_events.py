@@ -26,13 +26,17 @@ class Event(NamedTuple):
 
     sequence: int
     kind: int
-    at: int
-    symbol: int
     leg: int
-    decided_at: int
     phase: int
     side: int
     position_side: int
+    entry_type: int
+    rule: int
+    outcome: int
+    symbol: int
+    why: int
+    at: int
+    decided_at: int
     price: int
     reference_price: int
     quantity: int
@@ -42,13 +46,9 @@ class Event(NamedTuple):
     fee: int
     realized: int
     budget: int
-    entry_type: int
     expires_at: int
-    rule: int
     rule_limit: int
     rule_value: int
-    outcome: int
-    why: int
 
 
 OrderKey = tuple[str, int, str]

@@ -16,7 +16,7 @@ from candlewick.candles import opened_at_ms
 from candlewick.engine.bars import Beside, EngineInput, LaidOut, lay_out
 from candlewick.engine.decisions import Said
 from candlewick.engine.grids import Integers
-from candlewick.engine.layout import CASH_DECIMALS
+from candlewick.engine.layout import CASH_DECIMALS, TURNOVER_WRAP
 from candlewick.engine.run import advance
 from candlewick.engine.state import EngineState, open_state
 from candlewick.engine.terms import Records, Terms
@@ -66,7 +66,8 @@ class Simulation:
             benchmark_return=self.benchmark_return,
             **{name: int(tally[name]) for name in ("bars", "bars_exposed", "drawdown_peak", "drawdown_trough")},
             **{name: int(account[name]) for name in ("trades", "wins", "gains", "losses")},
-            **{name: int(tally[name]) for name in ("fees", "funding", "turnover")},
+            turnover=int(tally["turnover"]) + int(tally["turnover_wraps"]) * TURNOVER_WRAP,
+            **{name: int(tally[name]) for name in ("fees", "funding")},
         )
 
 

@@ -176,14 +176,19 @@ def _market(
     detail: Frames,
 ) -> Market:
     shape = (len(grid), len(terms.symbols))
-    prices = [np.zeros(shape, dtype=np.int64) for _ in PRICE_COLUMNS]
+    alone = shape[1] == 1
+    prices = [np.zeros((0, 1) if alone else shape, dtype=np.int64) for _ in PRICE_COLUMNS]
     capped = terms.rules.max_volume_share is not None
     volumes = np.zeros(shape if capped else (0, shape[1]), dtype=np.int64)
     for column, instrument in enumerate(terms.instruments):
         symbol, decimals = instrument.symbol, price_decimals(instrument)
         bars = candles[symbol][slice(*spans[symbol])]
-        for units, name in zip(prices, PRICE_COLUMNS, strict=True):
-            units[:, column][_index(rows[symbol])] = column_units(bars[name].to_numpy(), decimals, symbol)
+        for number, name in enumerate(PRICE_COLUMNS):
+            units = column_units(bars[name].to_numpy(), decimals, symbol)
+            if alone:
+                prices[number] = units.reshape(shape)
+            else:
+                prices[number][:, column][_index(rows[symbol])] = units
         if capped:
             scaled = np.minimum(bars["volume"].to_numpy() * 10.0 ** quantity_decimals(instrument), _LARGEST_VOLUME)
             volumes[:, column][_index(rows[symbol])] = scaled.astype(np.int64)

@@ -74,7 +74,8 @@ def fold(
             free, acts_at = may_skip(positions)
             if free and stop > row and market.times[stop - 1] + terms.timeframe_ms >= acts_at:
                 stop = row + np.searchsorted(market.times[row:stop], acts_at - terms.timeframe_ms)
-            if free and stop > row:
+            # After an open that was done while the bar was forming, the equity is not that of the last close any more.
+            if free and stop > row and one.opened_at <= one.watermark:
                 end = skip_quiet(one, positions, instruments, terms, market, row, stop, days, day, sums, scratch)
                 if end > row:
                     row = end

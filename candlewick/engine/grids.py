@@ -22,7 +22,8 @@ def column_units(prices: FloatColumn, decimals: int, symbol: str) -> Integers:
     from candlewick.engine.scaling import scale_to_grid  # numba: see engine/run.py
 
     units = np.empty(len(prices), dtype=np.int64)
-    if not scale_to_grid(prices, 10.0**decimals, _LARGEST_PRICE, units):
+    lowest, highest = scale_to_grid(prices, 10.0**decimals, units)
+    if len(units) and (lowest < 0 or highest > _LARGEST_PRICE):
         raise _too_large(symbol, float(np.max(prices)), decimals)
     return units
 

@@ -12,6 +12,8 @@ import numpy as np
 
 CASH_DECIMALS = 8
 RATE = 100_000_000
+# What is turned over in years may be more than 64 bits hold, long before any balance is.
+TURNOVER_WRAP = 2**62
 NEVER = -1
 # Bars of the average true range that stops and targets in ATR multiples are measured in.
 ATR_PERIOD = 14
@@ -156,32 +158,40 @@ FUNDING = _record(
     "rate",  # longs pay shorts this share of the notional
     "at",
 )
-EVENT = _record(
-    "sequence",
-    "kind",
-    "at",
-    "symbol",
-    "leg",
-    "decided_at",
-    "phase",
-    "side",  # of the order: 1 buys, -1 sells
-    "position_side",
-    "price",
-    "reference_price",
-    "quantity",
-    "left",  # of the order, to be filled yet
-    "notional",
-    "settled",  # what comes into the cash before the fee
-    "fee",
-    "realized",
-    "budget",
-    "entry_type",
-    "expires_at",
-    "rule",
-    "rule_limit",
-    "rule_value",
-    "outcome",
-    "why",
+# Events are many, and memory that is written for the first time costs more than the arithmetic: small numbers are kept small.
+EVENT = np.dtype(
+    [
+        ("sequence", np.int64),
+        ("kind", np.int8),
+        ("leg", np.int8),
+        ("phase", np.int8),
+        ("side", np.int8),  # of the order: 1 buys, -1 sells
+        ("position_side", np.int8),
+        ("entry_type", np.int8),
+        ("rule", np.int8),
+        ("outcome", np.int8),
+        ("symbol", np.int32),
+        ("why", np.int32),
+        *(
+            (field, np.int64)
+            for field in (
+                "at",
+                "decided_at",
+                "price",
+                "reference_price",
+                "quantity",
+                "left",  # of the order, to be filled yet
+                "notional",
+                "settled",  # what comes into the cash before the fee
+                "fee",
+                "realized",
+                "budget",
+                "expires_at",
+                "rule_limit",
+                "rule_value",
+            )
+        ),
+    ]
 )
 EQUITY = _record("at", "equity", "cash", "position_value", "drawdown", "open_positions")
 TALLY = np.dtype(
@@ -195,7 +205,8 @@ TALLY = np.dtype(
             "longest_drawdown_ms",
             "fees",
             "funding",  # received less paid
-            "turnover",
+            "turnover",  # modulo TURNOVER_WRAP
+            "turnover_wraps",
             "fills",
             "refusals",
             "liquidations",

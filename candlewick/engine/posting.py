@@ -2,7 +2,7 @@
 
 from candlewick.compiled import njit_inner
 from candlewick.engine.arithmetic import ceil_product, fee_of, floor_product, notional_of, round_product, sum_amounts
-from candlewick.engine.layout import NEVER, RATE, Form, Kind, Leg, Outcome, Pending, Phase, Rule, Why
+from candlewick.engine.layout import NEVER, RATE, TURNOVER_WRAP, Form, Kind, Leg, Outcome, Pending, Phase, Rule, Why
 
 
 @njit_inner
@@ -105,6 +105,16 @@ def drop_entry(account, position, events, count, kind, symbol, at, why):
 
 
 @njit_inner
+def add_turnover(tally, notional):
+    """Count a fill and its notional."""
+    tally.fills += 1
+    tally.turnover += notional
+    if tally.turnover >= TURNOVER_WRAP:
+        tally.turnover -= TURNOVER_WRAP
+        tally.turnover_wraps += 1
+
+
+@njit_inner
 def post_entry(account, position, instrument, tally, quantity, price, notional, fee, at):
     """Cash or margin for a new position, or for more of one. Returns what comes into the cash before the fee."""
     side = position.pending_side
@@ -117,8 +127,7 @@ def post_entry(account, position, instrument, tally, quantity, price, notional, 
         settled = -notional
     account.cash += settled - fee
     tally.fees += fee
-    tally.turnover = sum_amounts(tally.turnover, notional)
-    tally.fills += 1
+    add_turnover(tally, notional)
     if position.quantity == 0:
         position.side = side
         position.entry_price = price
@@ -249,8 +258,7 @@ def reduce(
     position.cost -= cost
     position.trade_pnl += event.realized
     tally.fees += fee
-    tally.turnover = sum_amounts(tally.turnover, notional)
-    tally.fills += 1
+    add_turnover(tally, notional)
     return True, count + 1
 
 

@@ -15,6 +15,7 @@ from candlewick.engine.terms import Records, Terms, instrument_records, rules_re
 from candlewick.errors import EngineOverflow
 
 _BUFFER_EVENTS = 4096
+_EVENTS_PER_DECISION = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,10 @@ def advance(
     rows = np.arange(len(bars.times)) if curve_rows is None else curve_rows
     equity, tally = np.zeros(len(rows), dtype=EQUITY), np.zeros(1, dtype=TALLY)
     days, cursor = np.zeros(len(bars.day_ends), dtype=np.int64), np.zeros(5, dtype=np.int64)
-    buffer, scratch = _buffer(terms, bars, keeps_events), scratch_for(len(terms.instruments))
+    scratch = scratch_for(len(terms.instruments))
     chunks = []
     while cursor[0] < len(bars.times):
-        before = int(cursor[0])
+        before, buffer = int(cursor[0]), _buffer(terms, bars, keeps_events)
         try:
             count = fold(
                 after.account, after.positions, instruments, rules, bars.market, bars.decisions, bars.fundings, bars.day_ends,
@@ -67,17 +68,18 @@ def advance(
         except OverflowError as overflow:
             raise EngineOverflow(f"after {state.watermark_ms}: {overflow}") from overflow
         assert cursor[0] > before, "the event buffer is too small for one bar"
-        if keeps_events:
-            chunks.append(buffer[:count].copy())
-    events = np.concatenate(chunks) if chunks else buffer[:0]
+        chunks.append(buffer[:count])
+    events = np.concatenate(chunks) if len(chunks) > 1 else (chunks or [np.zeros(0, dtype=EVENT)])[0]
     return Advance(after, events, equity, tally, days)
 
 
 def _buffer(terms: Terms, bars: EngineInput, keeps: bool) -> Records:
+    """Room for what is likely to happen; what is not written to costs nothing."""
     from candlewick.engine.folding import EVENTS_PER_ACCOUNT, EVENTS_PER_SYMBOL
 
     room = EVENTS_PER_SYMBOL * len(terms.instruments) + EVENTS_PER_ACCOUNT
-    return np.zeros((_BUFFER_EVENTS if keeps else 0) + room * (4 if bars.market.detail_spans.size else 1), dtype=EVENT)
+    likely = _BUFFER_EVENTS + _EVENTS_PER_DECISION * len(bars.decisions) if keeps else 0
+    return np.empty(likely + room * (4 if bars.market.detail_spans.size else 1), dtype=EVENT)
 
 
 def advance_open(state: EngineState, terms: Terms, opened_ms: int, opens: Integers) -> Advance:

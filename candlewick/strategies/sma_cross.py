@@ -54,6 +54,7 @@ class SmaCross(Strategy):
         """As `signals`; compiled, one pass over the closes where they lie, or over the sums that all sets share."""
         from candlewick.crossing import fits, sma_cross_rows, sma_crosses, turns
 
+        shared = self.shared(candles) if shared is None else shared
         lowest, highest = shared["bounds"].tolist() if shared else (0, 0)
         if shared and candles.height > self.slow and fits(lowest, highest, self.fast, self.slow):
             rows, sides = np.empty(candles.height, dtype=np.int64), np.empty(candles.height, dtype=np.int8)
