@@ -27,6 +27,7 @@ _EPILOGUE = "Exit codes: 0 success, 1 failure, 2 usage, 3 partial. With --debug 
 _UNEXPECTED = f"This is a bug, or a case Candlewick does not know. For the traceback add --debug or set {DEBUG_VARIABLE}=1."
 _HEARTBEAT_S = 10.0
 _LEFT_WITH: list[int] = []
+_NAMED: Mapping[str, str] = {"--param": "parameter's name", "--rule": "rule's name"}
 
 JsonFlag = Annotated[bool, Parameter(name="--json", show_default=False, help="Print JSON instead of text and tables.")]
 """Annotation of the ``json`` option of a command."""
@@ -35,6 +36,11 @@ ParameterTexts = Annotated[
     tuple[str, ...] | None, Parameter(name="--param", help="A strategy parameter as NAME=VALUE; may be given several times.")
 ]
 """Annotation of the repeatable ``--param name=value``; read it with ``parse_parameters``."""
+
+RuleTexts = Annotated[
+    tuple[str, ...] | None, Parameter(name="--rule", help="A rule as NAME=VALUE, such as leverage=3; may be given several times.")
+]
+"""Annotation of the repeatable ``--rule name=value``; read it with ``candlewick.rule_texts.parse_rules`` or ``named_rules``."""
 
 
 def command_app(name: str, help_text: str) -> App:
@@ -109,27 +115,26 @@ def python_command() -> str:
     return str(executable.relative_to(here)) if executable.is_relative_to(here) else str(executable)
 
 
-def parse_parameters(texts: Sequence[str] | None) -> dict[str, str]:
-    """Strategy parameters from repeated `name=value` texts. Raises UsageError naming the text that is wrong.
+def parse_parameters(texts: Sequence[str] | None, option: str = "--param", example: str = "fast=10") -> dict[str, str]:
+    """Values by name from repeated `name=value` texts of ``option``. Raises UsageError naming the text that is wrong.
 
     >>> parse_parameters(["fast=10", "slow=30"])
     {'fast': '10', 'slow': '30'}
     """
-    parameters: dict[str, str] = {}
+    advice = f"write {option} NAME=VALUE, such as {option} {example}"
+    values: dict[str, str] = {}
     for text in texts or ():
         name, equals, value = (part.strip() for part in text.partition("="))
         if not equals:
-            raise UsageError(f"--param {text}: there is no '='; write --param NAME=VALUE, such as --param fast=10")
+            raise UsageError(f"{option} {text}: there is no '='; {advice}")
         if not name.isidentifier():
-            raise UsageError(
-                f"--param {text}: {name!r} is not a parameter's name; write --param NAME=VALUE, such as --param fast=10"
-            )
+            raise UsageError(f"{option} {text}: {name!r} is not a {_NAMED.get(option, 'name')}; {advice}")
         if not value:
-            raise UsageError(f"--param {text}: the value is missing; write --param NAME=VALUE, such as --param fast=10")
-        if name in parameters:
-            raise UsageError(f"--param {text}: {name} is given more than once (before: {parameters[name]})")
-        parameters[name] = value
-    return parameters
+            raise UsageError(f"{option} {text}: the value is missing; {advice}")
+        if name in values:
+            raise UsageError(f"{option} {text}: {name} is given more than once (before: {values[name]})")
+        values[name] = value
+    return values
 
 
 @contextmanager

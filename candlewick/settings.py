@@ -22,7 +22,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
 from candlewick.errors import UsageError
-from candlewick.rules import Capital, Rules
+from candlewick.rules import Capital, Direction, Rules, Sizing
 from candlewick.settings_check import merge, validate
 from candlewick.settings_layers import command_line_layer, environment_layer, file_layer, split_list
 from candlewick.settings_schema import Allowed, Schema
@@ -153,8 +153,55 @@ class RulesSettings(Section):
     slippage_bps: Bps = Field(
         _RULES.slippage_bps, description="Slippage of market and stop fills, against the trader, in basis points."
     )
+    spread_bps: Bps = Field(
+        _RULES.spread_bps, description="Bid-ask spread, of which a market or stop fill pays half, in basis points."
+    )
+    max_volume_share: Share | None = Field(
+        _RULES.max_volume_share,
+        description="Most of a bar's volume that one order fills; the rest stays for later bars. None: no limit.",
+    )
     capital: Capital = Field(
-        _RULES.capital, description="What an entry's share is taken of: equity at the decision, or the initial cash."
+        _RULES.capital,
+        description="What an entry's share is taken of: equity at the decision, initial cash, or equity at the open that fills.",
+    )
+    sizing: Sizing = Field(
+        _RULES.sizing,
+        description="How large an entry is: an equal share, a fixed notional, by risk to the stop, by inverse volatility, "
+        "Kelly's share, or the strategy's target weight.",
+    )
+    fixed_notional: Decimal = Field(
+        _RULES.fixed_notional,
+        gt=0,
+        le=Decimal("1e9"),
+        description="Notional of an entry sized `fixed_notional`, in quote currency.",
+    )
+    risk_share: Share = Field(
+        _RULES.risk_share, description="Share of capital that an entry sized `risk` loses if its stop is hit."
+    )
+    volatility_bars: int = Field(
+        _RULES.volatility_bars, ge=2, le=100000, description="Bars of returns that `inverse_volatility` measures."
+    )
+    kelly_multiple: Share = Field(_RULES.kelly_multiple, description="Part of Kelly's share that is used (0.5: half Kelly).")
+    kelly_cap_share: Share = Field(_RULES.kelly_cap_share, description="Largest share that `kelly` gives an entry.")
+    kelly_min_trades: int = Field(
+        _RULES.kelly_min_trades, ge=1, le=100000, description="Closed trades before `kelly` sizes; an equal share until then."
+    )
+    rebalance_share: Annotated[Decimal, Field(ge=0, le=1)] = Field(
+        _RULES.rebalance_share, description="Smallest change of a target weight that is traded, as a share of equity."
+    )
+    direction: Direction = Field(
+        _RULES.direction,
+        description="Which sides are traded; `short` and `both` need instruments on margin, such as perpetuals.",
+    )
+    reverse: bool = Field(
+        _RULES.reverse, description="With `both`: whether a signal against the position opens the other side at once."
+    )
+    max_entries: int = Field(_RULES.max_entries, ge=1, le=1000, description="Most entries that add up to one position.")
+    leverage: Decimal = Field(
+        _RULES.leverage,
+        ge=1,
+        le=1000,
+        description="Notional over margin; above 1 only on margin, up to what the exchange allows.",
     )
     max_open_positions: int = Field(_RULES.max_open_positions, ge=1, le=10000, description="Most positions open at once.")
     max_position_share: Share = Field(_RULES.max_position_share, description="Largest position, as a share of capital.")
@@ -176,17 +223,7 @@ class RulesSettings(Section):
 
     def to_rules(self) -> Rules:
         """The same as the domain's Rules."""
-        return Rules(
-            slippage_bps=self.slippage_bps,
-            capital=self.capital,
-            max_open_positions=self.max_open_positions,
-            max_position_share=self.max_position_share,
-            daily_loss_limit_share=self.daily_loss_limit_share,
-            max_drawdown_share=self.max_drawdown_share,
-            cooldown_bars=self.cooldown_bars,
-            target_1_share=self.target_1_share,
-            stop_to_entry_after_target_1=self.stop_to_entry_after_target_1,
-        )
+        return Rules(**dict(self))
 
 
 class FeesSettings(Section):
