@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 import polars as pl
 from prefect.runtime import flow_run
@@ -25,6 +25,7 @@ from candlewick.errors import StrategyPeeks, UsageError
 from candlewick.instruments import Instrument
 from candlewick.json_text import Json
 from candlewick.lake import Lake
+from candlewick.logs import configure_logging
 from candlewick.paper_request import apply_fees
 from candlewick.reports.check_text import check_sentence
 from candlewick.rules import Rules
@@ -89,6 +90,20 @@ class Gate:
     def verdict(self) -> str | None:
         """As the run store keeps it."""
         return None if self.passed is None else "passed" if self.passed else "failed"
+
+
+def decimal_of(option: str, value: str | int | float | None) -> Decimal | None:
+    """A number as it was written. Raises UsageError."""
+    try:
+        return None if value is None else Decimal(str(value))
+    except InvalidOperation:
+        raise UsageError(f"{option} {value!r} is not a number") from None
+
+
+def log_as_set(request: BacktestRequest) -> None:
+    """Log as the settings say, where they say anything; where not, a command tells its story in its own words only."""
+    if any(key.startswith("logging.") for key in request.origins):
+        configure_logging(request.settings.logging.level, request.settings.logging.json_lines)
 
 
 async def prepare(context: BacktestContext) -> Inputs:
