@@ -153,6 +153,27 @@ class RulesSettings(Section):
     slippage_bps: Bps = Field(
         _RULES.slippage_bps, description="Slippage of market and stop fills, against the trader, in basis points."
     )
+    capital: Capital = Field(
+        _RULES.capital,
+        description="What an entry's share is taken of: equity at the decision, initial cash, or equity at the open that fills.",
+    )
+    max_open_positions: int = Field(_RULES.max_open_positions, ge=1, le=10000, description="Most positions open at once.")
+    max_position_share: Share = Field(_RULES.max_position_share, description="Largest position, as a share of capital.")
+    daily_loss_limit_share: Share | None = Field(
+        _RULES.daily_loss_limit_share, description="Loss within a UTC day that stops new entries until the next; none: no limit."
+    )
+    max_drawdown_share: Share | None = Field(
+        _RULES.max_drawdown_share, description="Drawdown from the highest equity that stops new entries; none: no limit."
+    )
+    cooldown_bars: int = Field(
+        _RULES.cooldown_bars, ge=0, le=100000, description="Bars without a new entry in a symbol after its stop was hit."
+    )
+    target_1_share: Share = Field(
+        _RULES.target_1_share, description="Share of the position that leaves at the first of two targets."
+    )
+    stop_to_entry_after_target_1: bool = Field(
+        _RULES.stop_to_entry_after_target_1, description="Whether the stop moves to the entry price after the first target."
+    )
     spread_bps: Bps = Field(
         _RULES.spread_bps, description="Bid-ask spread, of which a market or stop fill pays half, in basis points."
     )
@@ -160,9 +181,19 @@ class RulesSettings(Section):
         _RULES.max_volume_share,
         description="Most of a bar's volume that one order fills; the rest stays for later bars. None: no limit.",
     )
-    capital: Capital = Field(
-        _RULES.capital,
-        description="What an entry's share is taken of: equity at the decision, initial cash, or equity at the open that fills.",
+    direction: Direction = Field(
+        _RULES.direction,
+        description="Which sides are traded; `short` and `both` need instruments on margin, such as perpetuals.",
+    )
+    reverse: bool = Field(
+        _RULES.reverse, description="With `both`: whether a signal against the position opens the other side at once."
+    )
+    max_entries: int = Field(_RULES.max_entries, ge=1, le=1000, description="Most entries that add up to one position.")
+    leverage: Decimal = Field(
+        _RULES.leverage,
+        ge=1,
+        le=1000,
+        description="Notional over margin; above 1 only on margin, up to what the exchange allows.",
     )
     sizing: Sizing = Field(
         _RULES.sizing,
@@ -188,37 +219,6 @@ class RulesSettings(Section):
     )
     rebalance_share: Annotated[Decimal, Field(ge=0, le=1)] = Field(
         _RULES.rebalance_share, description="Smallest change of a target weight that is traded, as a share of equity."
-    )
-    direction: Direction = Field(
-        _RULES.direction,
-        description="Which sides are traded; `short` and `both` need instruments on margin, such as perpetuals.",
-    )
-    reverse: bool = Field(
-        _RULES.reverse, description="With `both`: whether a signal against the position opens the other side at once."
-    )
-    max_entries: int = Field(_RULES.max_entries, ge=1, le=1000, description="Most entries that add up to one position.")
-    leverage: Decimal = Field(
-        _RULES.leverage,
-        ge=1,
-        le=1000,
-        description="Notional over margin; above 1 only on margin, up to what the exchange allows.",
-    )
-    max_open_positions: int = Field(_RULES.max_open_positions, ge=1, le=10000, description="Most positions open at once.")
-    max_position_share: Share = Field(_RULES.max_position_share, description="Largest position, as a share of capital.")
-    daily_loss_limit_share: Share | None = Field(
-        _RULES.daily_loss_limit_share, description="Loss within a UTC day that stops new entries until the next; none: no limit."
-    )
-    max_drawdown_share: Share | None = Field(
-        _RULES.max_drawdown_share, description="Drawdown from the highest equity that stops new entries; none: no limit."
-    )
-    cooldown_bars: int = Field(
-        _RULES.cooldown_bars, ge=0, le=100000, description="Bars without a new entry in a symbol after its stop was hit."
-    )
-    target_1_share: Share = Field(
-        _RULES.target_1_share, description="Share of the position that leaves at the first of two targets."
-    )
-    stop_to_entry_after_target_1: bool = Field(
-        _RULES.stop_to_entry_after_target_1, description="Whether the stop moves to the entry price after the first target."
     )
 
     def to_rules(self) -> Rules:
