@@ -58,6 +58,11 @@ def njit_inline(function: Callable[P, R]) -> Callable[P, R]:
     return _compile(function, for_python=False, inline=True)
 
 
+def njit_small(function: Callable[P, R]) -> Callable[P, R]:
+    """As ``njit``, and written out where compiled code calls it: a divisor that is a constant there needs no division."""
+    return _compile(function, for_python=True, inline=True)
+
+
 def _compile(function: Callable[P, R], *, for_python: bool, inline: bool = False) -> Callable[P, R]:
     folder = cache_folder() if function.__module__.split(".")[0] == PACKAGE_FOLDER.name else None
     if folder is None:

@@ -146,7 +146,7 @@ def prepare() -> None:
     sma_cross_sign(ones, 2, 3)
     terms = Terms("1h", Decimal(100), (Instrument("A/B", "A", "B", small, small, small, Decimal(5)),), Rules())
     one, none, rows = np.zeros((1, 1), np.int64), np.zeros(0, np.int64), np.zeros(1, np.int64)
-    market = Market(rows, one, one, one, one, one[:0], np.zeros((0, 0, 2), np.int64), none, none, none)
+    market = Market(rows, np.ones((1, 1, 4), np.int64), one[:0], np.zeros((0, 0, 2), np.int64), none, none, none)
     nothing = np.zeros(0, DECISION), np.zeros(0, FUNDING)
     advance(open_state(Decimal(100), 1), terms, EngineInput(market, *nothing, rows + 1))
     column_units(ones, 8, "A/B")

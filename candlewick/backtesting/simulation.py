@@ -29,7 +29,7 @@ from candlewick.timeframes import DAY_MS, timeframe_ms
 Frames = Mapping[str, pl.DataFrame]
 Curve = Literal["none", "thinned", "every bar"]
 _HOUR_MS = 3_600_000
-CURVE_POINTS = 10_000
+CURVE_POINTS = 2_500
 """An equity curve of more points than this is thinned to the last of each hour, four hours or day."""
 
 

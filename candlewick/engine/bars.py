@@ -10,7 +10,7 @@ import polars as pl
 
 from candlewick.candles import PRICE_COLUMNS, FormingBar, opened_at_ms
 from candlewick.engine.decisions import Said, decision_records, volatility_weights
-from candlewick.engine.grids import FloatColumn, Integers, column_units, price_units
+from candlewick.engine.grids import FloatColumn, Integers, bar_units, column_units, price_units
 from candlewick.engine.layout import ATR_PERIOD, FUNDING, RATE, Market
 from candlewick.engine.terms import Records, Terms, price_decimals, quantity_decimals
 from candlewick.timeframes import DAY_MS, timeframe_ms
@@ -41,14 +41,9 @@ class EngineInput:
     def rows(self, first: int, last: int) -> "EngineInput":
         """The rows from ``first`` up to, and without, ``last``."""
         market = self.market
-        columns = (market.opens, market.highs, market.lows, market.closes)
-        opens, highs, lows, closes = (column[first:last] for column in columns)
         part = market._replace(
             times=market.times[first:last],
-            opens=opens,
-            highs=highs,
-            lows=lows,
-            closes=closes,
+            prices=market.prices[first:last],
             volumes=market.volumes[first:last],
             detail_spans=market.detail_spans[:, first:last],
         )
@@ -176,25 +171,19 @@ def _market(
     detail: Frames,
 ) -> Market:
     shape = (len(grid), len(terms.symbols))
-    alone = shape[1] == 1
-    prices = [np.zeros((0, 1) if alone else shape, dtype=np.int64) for _ in PRICE_COLUMNS]
+    full = all(place is None for place in rows.values())
+    prices = (np.empty if full else np.zeros)((*shape, 4), dtype=np.int64)
     capped = terms.rules.max_volume_share is not None
     volumes = np.zeros(shape if capped else (0, shape[1]), dtype=np.int64)
     for column, instrument in enumerate(terms.instruments):
         symbol, decimals = instrument.symbol, price_decimals(instrument)
         bars = candles[symbol][slice(*spans[symbol])]
-        for number, name in enumerate(PRICE_COLUMNS):
-            units = column_units(bars[name].to_numpy(), decimals, symbol)
-            if alone:
-                prices[number] = units.reshape(shape)
-            else:
-                prices[number][:, column][_index(rows[symbol])] = units
+        columns = [bars[name].to_numpy() for name in PRICE_COLUMNS]
+        bar_units(columns, decimals, symbol, rows[symbol], prices[:, column])
         if capped:
             scaled = np.minimum(bars["volume"].to_numpy() * 10.0 ** quantity_decimals(instrument), _LARGEST_VOLUME)
             volumes[:, column][_index(rows[symbol])] = scaled.astype(np.int64)
-    opens, highs, lows, closes = prices
-    spans_of_finer, finer_opens, finer_highs, finer_lows = _details(terms, detail, rows, grid)
-    return Market(grid, opens, highs, lows, closes, volumes, spans_of_finer, finer_opens, finer_highs, finer_lows)
+    return Market(grid, prices, volumes, *_details(terms, detail, rows, grid))
 
 
 def _details(

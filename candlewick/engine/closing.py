@@ -5,7 +5,7 @@ import numpy as np
 from candlewick.compiled import njit_inline, njit_inner
 from candlewick.engine.arithmetic import floor_product, notional_of, sum_amounts
 from candlewick.engine.entering import trailing_level
-from candlewick.engine.layout import NEVER, RATE, Form, Kind, Leg, Pending, Rule, Why
+from candlewick.engine.layout import CLOSE, HIGH, LOW, NEVER, RATE, Form, Kind, Leg, Pending, Rule, Why
 from candlewick.engine.matching import move_stop
 from candlewick.engine.posting import drop_entry, order, record
 
@@ -14,16 +14,35 @@ _FLOAT_GUARD = 2.0**-50
 
 
 @njit_inline
-def close_positions(account, positions, instruments, rules, market, row, events, count):
+def list_active(positions, active):
+    """Write the symbols to which anything can happen into ``active`` int64 (symbols + 1,), their number into its last place."""
+    count = 0
+    for symbol in range(positions.shape[0]):
+        position = positions[symbol]
+        if position.quantity > 0 or position.pending != Pending.NONE or position.exit_leg != Leg.NONE:
+            active[count] = symbol
+            count += 1
+    active[-1] = count
+
+
+@njit_inline
+def close_positions(account, positions, active, instruments, rules, market, row, events, count):
     """At the close of a bar: stops trail or move to the entry, time stops and expiries act. Returns the event count."""
     at = market.times[row]
     closed_at = at + rules.timeframe_ms
-    for symbol in range(positions.shape[0]):
+    if market.volumes.shape[0] > 0:
+        for symbol in range(positions.shape[0]):
+            if market.prices[row, symbol, CLOSE] > 0:
+                positions[symbol].last_volume = market.volumes[row, symbol]
+                positions[symbol].used_volume = 0
+    for number in range(active[-1]):
+        symbol = active[number]
         position = positions[symbol]
-        if market.closes[row, symbol] == 0:
+        if market.prices[row, symbol, CLOSE] == 0:
             continue
         if position.quantity > 0:
-            count = _trail(account, position, instruments[symbol], market, row, symbol, closed_at, events, count)
+            if position.trail_form != Form.NONE or position.break_even != 0:
+                count = _trail(account, position, instruments[symbol], market, row, symbol, closed_at, events, count)
             if position.time_stop_at != NEVER and closed_at >= position.time_stop_at and position.exit_leg == Leg.NONE:
                 position.exit_leg, position.exit_decided_at, position.exit_quantity = Leg.TIME_STOP, closed_at, 0
                 side = position.side
@@ -33,23 +52,19 @@ def close_positions(account, positions, instruments, rules, market, row, events,
         if position.pending != Pending.NONE and NEVER != position.pending_expires_at <= closed_at:
             count = drop_entry(account, position, events, count, Kind.EXPIRY, symbol, closed_at, Why.NONE)
         position.inside = 0
-        position.used_volume = 0
-        position.last_price = market.closes[row, symbol]
-        if market.volumes.shape[0] > 0:
-            position.last_volume = market.volumes[row, symbol]
+        if position.quantity > 0:
+            position.last_price = market.prices[row, symbol, CLOSE]
     return count
 
 
 @njit_inner
 def _trail(account, position, instrument, market, row, symbol, closed_at, events, count):
     """Move the stop after the best price so far, or to the entry; live from the next bar on, because the bar is over."""
-    if position.trail_form == Form.NONE and position.break_even == 0:
-        return count
     side = position.side
     # An entry inside the bar: the bar's extreme may lie before it, its close does not.
-    reached = market.highs[row, symbol] if side > 0 else market.lows[row, symbol]
+    reached = market.prices[row, symbol, HIGH] if side > 0 else market.prices[row, symbol, LOW]
     if position.inside == 1:
-        reached = market.closes[row, symbol]
+        reached = market.prices[row, symbol, CLOSE]
     level, why = position.stop, Why.TRAILED
     if side * (reached - position.best) > 0:
         position.best = reached
@@ -70,11 +85,12 @@ def _trail(account, position, instrument, market, row, symbol, closed_at, events
 
 
 @njit_inline
-def account_value(account, positions, instruments):
+def account_value(positions, active, instruments):
     """What the positions add to the cash, and how many there are: a spot position its value, one on margin its profit."""
     value = 0
     open_positions = 0
-    for symbol in range(positions.shape[0]):
+    for number in range(active[-1]):
+        symbol = active[number]
         position = positions[symbol]
         if position.quantity > 0:
             worth = notional_of(position.quantity, position.last_price, instruments[symbol].notional_divisor)
@@ -86,12 +102,12 @@ def account_value(account, positions, instruments):
 
 
 @njit_inline
-def mark_to_market(account, positions, instruments, rules, at, days, day, tally, events, count):
+def mark_to_market(account, positions, active, instruments, rules, at, days, day, tally, events, count):
     """Value the account at the last closes, and hit or lift the limits that depend on it. Returns the event count.
 
     A bar belongs to the UTC day in which it opens; ``days[day]`` is that day's last equity, where days are kept.
     """
-    value, open_positions = account_value(account, positions, instruments)
+    value, open_positions = account_value(positions, active, instruments)
     today = at // DAY_MS
     if today != account.day:
         account.day = today

@@ -39,7 +39,7 @@ def enter_at(account, position, instrument, rules, price, reference, rate, phase
     event.settled = settled
     event.fee = fee
     count += 1
-    position.used_volume += quantity
+    position.used_volume += quantity if rules.volume_rate != NEVER else 0
     continues = position.pending_filled > 0
     if not continues:
         position.entries += 1

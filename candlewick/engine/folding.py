@@ -3,11 +3,11 @@
 import numpy as np
 
 from candlewick.compiled import njit, njit_inline
-from candlewick.engine.closing import close_positions, drawdown_of, mark_to_market
+from candlewick.engine.closing import close_positions, drawdown_of, list_active, mark_to_market
 from candlewick.engine.deciding import decide
 from candlewick.engine.layout import NEVER
 from candlewick.engine.matching import intrabar_phase, open_phase
-from candlewick.engine.scanning import may_skip, skip_quiet
+from candlewick.engine.scanning import NO_TIME_STOP, may_skip, skip_quiet
 
 # The most events that one symbol can cause in one bar without detail, with room to spare; and the account's.
 EVENTS_PER_SYMBOL = 48
@@ -16,16 +16,36 @@ EVENTS_PER_ACCOUNT = 8
 
 @njit_inline
 def step(
-    account, positions, instruments, rules, market, row, decisions, d, d_end, fundings, f, f_end, days, day, tally, events, count
+    account,
+    positions,
+    active,
+    instruments,
+    rules,
+    market,
+    row,
+    decisions,
+    d,
+    d_end,
+    fundings,
+    f,
+    f_end,
+    days,
+    day,
+    tally,
+    events,
+    count,
 ):
     """One bar of all symbols: open, inside, close, decisions. Returns the event count."""
     at = market.times[row]
-    count = open_phase(account, positions, instruments, rules, market.opens[row], fundings, f, f_end, at, tally, events, count)
-    count = intrabar_phase(account, positions, instruments, rules, market, row, tally, events, count)
-    count = close_positions(account, positions, instruments, rules, market, row, events, count)
-    count = mark_to_market(account, positions, instruments, rules, at, days, day, tally, events, count)
-    count = decide(account, positions, instruments, rules, market.closes[row], decisions, d, d_end, at, tally, events, count)
+    count = open_phase(
+        account, positions, active, instruments, rules, market.prices[row], fundings, f, f_end, at, tally, events, count
+    )
+    count = intrabar_phase(account, positions, active, instruments, rules, market, row, tally, events, count)
+    count = close_positions(account, positions, active, instruments, rules, market, row, events, count)
+    count = mark_to_market(account, positions, active, instruments, rules, at, days, day, tally, events, count)
+    count = decide(account, positions, instruments, rules, market.prices[row], decisions, d, d_end, at, tally, events, count)
     account.watermark = at
+    list_active(positions, active)
     return count
 
 
@@ -45,14 +65,14 @@ def _keep_point(point, account, positions, rules, at):
 
 @njit
 def fold(
-    account, positions, instruments, rules, market, decisions, fundings, day_ends, curve_rows, cursor, skips, scratch,
+    account, positions, instruments, rules, market, decisions, fundings, day_ends, curve_rows, cursor, skips, active, scratch,
     days, tally, curve, events, count, keeps,
 ):  # fmt: skip
     """Process rows until they or the event buffer end; the state arrays are changed in place. Returns the event count.
 
     ``cursor`` int64 (5,): next row, decision, funding, day and curve row. ``day_ends`` int64: the row after each UTC day's last.
     ``curve_rows`` int64 ascending: at whose closes ``curve`` (EQUITY) is written. ``days`` int64: each day's last equity, or
-    empty. ``skips`` False steps through every bar. ``count``: events in
+    empty. ``active`` and ``scratch`` as `scratch_for` answers them. ``skips`` False steps through every bar. ``count``: events in
     the buffer already. ``keeps`` False forgets events as soon as a bar is over.
     """
     row, d, f, day, c = cursor[0], cursor[1], cursor[2], cursor[3], cursor[4]
@@ -60,6 +80,7 @@ def fold(
     if market.detail_spans.shape[0] > 0:
         room *= 4
     one, terms, sums = account[0], rules[0], tally[0]
+    list_active(positions, active)
     if one.peak_at == NEVER and rows > 0:
         one.peak_at = market.times[0]
     while row < rows and count + room <= events.shape[0]:
@@ -71,12 +92,12 @@ def fold(
                 stop = min(stop, fundings[f].row)
             if c < curve_rows.shape[0]:
                 stop = min(stop, curve_rows[c] + 1)
-            free, acts_at = may_skip(positions)
-            if free and stop > row and market.times[stop - 1] + terms.timeframe_ms >= acts_at:
+            free, acts_at = may_skip(positions, active)
+            if free and acts_at != NO_TIME_STOP and stop > row and market.times[stop - 1] + terms.timeframe_ms >= acts_at:
                 stop = row + np.searchsorted(market.times[row:stop], acts_at - terms.timeframe_ms)
             # After an open that was done while the bar was forming, the equity is not that of the last close any more.
             if free and stop > row and one.opened_at <= one.watermark:
-                end = skip_quiet(one, positions, instruments, terms, market, row, stop, days, day, sums, scratch)
+                end = skip_quiet(one, positions, active, instruments, terms, market, row, stop, days, day, sums, scratch)
                 if end > row:
                     row = end
                     if c < curve_rows.shape[0] and curve_rows[c] == row - 1:
@@ -90,7 +111,7 @@ def fold(
         while f_end < fundings.shape[0] and fundings[f_end].row == row:
             f_end += 1
         count = step(
-            one, positions, instruments, terms, market, row, decisions, d, d_end, fundings, f, f_end, days, day, sums,
+            one, positions, active, instruments, terms, market, row, decisions, d, d_end, fundings, f, f_end, days, day, sums,
             events, count,
         )  # fmt: skip
         if c < curve_rows.shape[0] and curve_rows[c] == row:
@@ -105,8 +126,9 @@ def fold(
 
 
 @njit
-def fold_open(account, positions, instruments, rules, at, opens, fundings, tally, events, count):
+def fold_open(account, positions, active, instruments, rules, at, bars, fundings, tally, events, count):
     """Only the open phase of a bar that is still forming. Returns the event count."""
+    list_active(positions, active)
     return open_phase(
-        account[0], positions, instruments, rules[0], opens, fundings, 0, fundings.shape[0], at, tally[0], events, count
+        account[0], positions, active, instruments, rules[0], bars, fundings, 0, fundings.shape[0], at, tally[0], events, count
     )

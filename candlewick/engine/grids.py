@@ -1,5 +1,7 @@
 """Floats on the engine's decimal grids: the nearest integer, which is the written decimal for up to 15 digits."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from candlewick.errors import EngineOverflow
@@ -26,6 +28,17 @@ def column_units(prices: FloatColumn, decimals: int, symbol: str) -> Integers:
     if len(units) and (lowest < 0 or highest > _LARGEST_PRICE):
         raise _too_large(symbol, float(np.max(prices)), decimals)
     return units
+
+
+def bar_units(columns: Sequence[FloatColumn], decimals: int, symbol: str, rows: Integers | None, prices: Integers) -> None:
+    """Open, high, low and close columns into ``prices`` (grid rows, 4), at ``rows`` or (None) in all. Raises EngineOverflow."""
+    from candlewick.engine.scaling import scale_bars  # numba: see engine/run.py
+
+    opens, highs, lows, closes = columns
+    places = np.zeros(0, dtype=np.int64) if rows is None else rows
+    lowest, highest = scale_bars(opens, highs, lows, closes, 10.0**decimals, places, prices)
+    if len(opens) and (lowest < 0 or highest > _LARGEST_PRICE):
+        raise _too_large(symbol, float(np.max(highs)), decimals)
 
 
 def _too_large(symbol: str, price: float, decimals: int) -> EngineOverflow:

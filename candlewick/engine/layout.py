@@ -63,7 +63,7 @@ POSITION = _record(
     "break_even",  # price from which on the stop stands at the entry, 0 for none
     "time_stop_at",  # close from which on the position is left, NEVER otherwise
     "inside",  # 1 when the entry filled inside the bar that is being processed
-    "last_price",
+    "last_price",  # 0 where nothing is held
     "last_volume",  # of the last closed bar
     "used_volume",  # of what the participation cap allows in the bar that is being processed
     "stopped_at",  # open time of the bar of the last stop or liquidation
@@ -216,18 +216,19 @@ TALLY = np.dtype(
 )
 
 
+OPEN, HIGH, LOW, CLOSE = range(4)
+
+
 class Market(NamedTuple):
     """Bars of all symbols on one time grid, int64; a price of 0 where a symbol has no bar.
 
-    ``times`` (rows,); prices (rows, symbols); ``volumes`` (rows, symbols) in quantity units, (0, symbols) where nobody asks.
+    ``times`` (rows,); ``prices`` (rows, symbols, 4): OPEN, HIGH, LOW and CLOSE side by side, because the engine jumps from bar to
+    bar, and each line of memory it comes to is waited for. ``volumes`` (rows, symbols) in quantity units, (0, symbols) for none.
     ``detail_spans`` (symbols, rows, 2): first and last + 1 of a bar's finer bars in the detail prices; (0, 0, 2) without any.
     """
 
     times: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-    opens: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-    highs: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-    lows: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-    closes: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+    prices: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
     volumes: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
     detail_spans: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
     detail_opens: np.ndarray[tuple[int, ...], np.dtype[np.int64]]

@@ -27,59 +27,64 @@ from candlewick.engine.arithmetic import (
     taker_price,
 )
 from candlewick.engine.entering import enter_at, protect_again
-from candlewick.engine.layout import NEVER, RATE, Capital, Kind, Leg, Pending, Phase, Why
+from candlewick.engine.layout import HIGH, LOW, NEVER, OPEN, RATE, Capital, Kind, Leg, Pending, Phase, Why
 from candlewick.engine.posting import cancel, clear_exit, close_out, drop_entry, pay_funding, record, reduce
 
 
 @njit_inline
-def open_phase(account, positions, instruments, rules, opens, fundings, first, last, at, tally, events, count):
-    """Everything that happens at the open of bar ``at``. ``opens``: int64 (symbols,), 0 for no bar. Returns the event count.
+def open_phase(account, positions, active, instruments, rules, bars, fundings, first, last, at, tally, events, count):
+    """Everything that happens at the open of bar ``at``. ``bars``: int64 (symbols, 4), 0 for no bar. Returns the event count.
 
-    ``fundings[first:last]`` are due in this bar. Done once a bar, in the order of bars: a paper account may have done it when the
-    bar was still forming.
+    ``active`` as `list_active` leaves it; ``fundings[first:last]`` are due in this bar.
+
+    Done once a bar, in the order of bars: a paper account may have done it when the bar was still forming.
     """
     if account.opened_at >= at:
         return count
-    count = _funding(account, positions, instruments, opens, fundings, first, last, 0, tally, events, count)
-    for symbol in range(positions.shape[0]):
-        if opens[symbol] > 0 and positions[symbol].quantity > 0:
+    count = _funding(account, positions, instruments, bars, fundings, first, last, 0, tally, events, count)
+    for number in range(active[-1]):
+        symbol = active[number]
+        position = positions[symbol]
+        if bars[symbol, OPEN] > 0 and position.quantity > 0 and not (_is_bare(position) and position.exit_leg == Leg.NONE):
             count = _leave_at_open(
-                account, positions[symbol], instruments[symbol], rules, opens[symbol], True, at, tally, events, count, symbol
+                account, positions[symbol], instruments[symbol], rules, bars[symbol, OPEN], True, at, tally, events, count, symbol
             )
-    for symbol in range(positions.shape[0]):
-        if opens[symbol] > 0 and positions[symbol].pending != Pending.NONE:
-            count = _enter_at_open(account, positions, instruments, rules, opens, at, tally, events, count, symbol)
-    count = _funding(account, positions, instruments, opens, fundings, first, last, 1, tally, events, count)
+    for number in range(active[-1]):
+        symbol = active[number]
+        if bars[symbol, OPEN] > 0 and positions[symbol].pending != Pending.NONE:
+            count = _enter_at_open(account, positions, instruments, rules, bars, at, tally, events, count, symbol)
+    count = _funding(account, positions, instruments, bars, fundings, first, last, 1, tally, events, count)
     account.opened_at = at
     return count
 
 
 @njit_inline
-def _funding(account, positions, instruments, opens, fundings, first, last, inside, tally, events, count):
+def _funding(account, positions, instruments, bars, fundings, first, last, inside, tally, events, count):
     """Funding due at the bar's open (0) or after it (1), at the open's price, on what is held then."""
     for number in range(first, last):
         due = fundings[number]
         position = positions[due.symbol]
-        if due.inside == inside and position.quantity > 0 and opens[due.symbol] > 0:
+        if due.inside == inside and position.quantity > 0 and bars[due.symbol, OPEN] > 0:
             count = pay_funding(
-                account, position, instruments[due.symbol], tally, events, count, due.symbol, opens[due.symbol], due
+                account, position, instruments[due.symbol], tally, events, count, due.symbol, bars[due.symbol, OPEN], due
             )
     return count
 
 
 @njit_inline
-def intrabar_phase(account, positions, instruments, rules, market, row, tally, events, count):
+def intrabar_phase(account, positions, active, instruments, rules, market, row, tally, events, count):
     """What happens between the open and the close of a bar, the worst case first. Returns the event count."""
     at = market.times[row]
-    for symbol in range(positions.shape[0]):
+    for place in range(active[-1]):
+        symbol = active[place]
         position, instrument = positions[symbol], instruments[symbol]
-        if market.highs[row, symbol] == 0 or (position.quantity == 0 and position.pending == Pending.NONE):
+        if market.prices[row, symbol, HIGH] == 0 or (_is_bare(position) and position.pending == Pending.NONE):
             continue
         begin, end = 0, 0
         if market.detail_spans.shape[0] > 0:
             begin, end = market.detail_spans[symbol, row, 0], market.detail_spans[symbol, row, 1]
         if begin == end:
-            high, low = market.highs[row, symbol], market.lows[row, symbol]
+            high, low = market.prices[row, symbol, HIGH], market.prices[row, symbol, LOW]
             count = _inside(account, position, instrument, rules, high, low, at, tally, events, count, symbol)
             continue
         for number in range(begin, end):
@@ -90,6 +95,12 @@ def intrabar_phase(account, positions, instruments, rules, market, row, tally, e
             high, low = market.detail_highs[number], market.detail_lows[number]
             count = _inside(account, position, instrument, rules, high, low, at, tally, events, count, symbol)
     return count
+
+
+@njit_inline
+def _is_bare(position):
+    """Whether no price could make the position leave: it has no stop, no target and no liquidation price."""
+    return position.stop + position.target_1 + position.target_2 + position.liquidation == 0
 
 
 @njit_inner
@@ -168,7 +179,7 @@ def _exit(account, position, instrument, rules, opened, at, tally, events, count
         quantity, wanted - quantity, price, opened, instrument.taker_rate,
     )  # fmt: skip
     if filled:
-        position.used_volume += quantity
+        position.used_volume += quantity if rules.volume_rate != NEVER else 0
     if not filled or quantity == wanted:
         clear_exit(position)
     elif position.exit_quantity > 0:
@@ -207,7 +218,7 @@ def _stop_out(account, position, instrument, rules, reference, phase, at, tally,
         if not filled:
             position.stop = 0  # refused by the exchange's minimum, as it would be at every bar
             return count
-        position.used_volume += quantity
+        position.used_volume += quantity if rules.volume_rate != NEVER else 0
     position.stop = 0
     position.stopped_at = at
     if position.quantity == 0:
@@ -262,7 +273,7 @@ def _take(account, position, instrument, rules, reached, phase, leg, target, wan
         quantity, wanted - quantity, price, reference, instrument.maker_rate,
     )  # fmt: skip
     if filled:
-        position.used_volume += quantity
+        position.used_volume += quantity if rules.volume_rate != NEVER else 0
     if filled and quantity < wanted:
         position.target_1_quantity -= quantity if leg == Leg.TARGET_1 else 0
         return False, count
@@ -298,14 +309,14 @@ def move_stop(account, position, price, at, events, count, symbol, why):
 
 
 @njit_inline
-def _enter_at_open(account, positions, instruments, rules, opens, at, tally, events, count, symbol):
+def _enter_at_open(account, positions, instruments, rules, bars, at, tally, events, count, symbol):
     """A market entry fills at the open; a limit or stop entry that the open has reached fills at the open, too."""
-    position, instrument, opened = positions[symbol], instruments[symbol], opens[symbol]
+    position, instrument, opened = positions[symbol], instruments[symbol], bars[symbol, OPEN]
     side = position.pending_side
     if position.pending_expires_at != NEVER and at >= position.pending_expires_at:
         return drop_entry(account, position, events, count, Kind.EXPIRY, symbol, at, Why.NONE)
     if rules.capital == Capital.EQUITY_AT_OPEN and position.pending_share != NEVER and position.pending_filled == 0:
-        position.pending_budget = _budget_at_open(account, positions, instruments, opens, symbol)
+        position.pending_budget = _budget_at_open(account, positions, instruments, bars, symbol)
     if position.pending == Pending.LIMIT:
         if not _reached(-side, opened, beyond(position.pending_price, -side, rules)):
             return count
@@ -322,13 +333,13 @@ def _enter_at_open(account, positions, instruments, rules, opens, at, tally, eve
 
 
 @njit_inner
-def _budget_at_open(account, positions, instruments, opens, symbol):
+def _budget_at_open(account, positions, instruments, bars, symbol):
     """The entry's share of the equity at the open, in cash or margin."""
     equity = account.cash
     for other in range(positions.shape[0]):
         held = positions[other]
         if held.quantity > 0:
-            price = opens[other] if opens[other] > 0 else held.last_price
+            price = bars[other, OPEN] if bars[other, OPEN] > 0 else held.last_price
             worth = notional_of(held.quantity, price, instruments[other].notional_divisor)
             equity += held.side * (worth - held.notional) if instruments[other].on_margin == 1 else worth
     return floor_product(max(equity, 0), positions[symbol].pending_share, RATE)

@@ -188,6 +188,7 @@ def close_out(account, position, tally, events, count, symbol, at):
     position.target_2 = 0
     position.liquidation = 0
     position.best = 0
+    position.last_price = 0
     position.trail_form = Form.NONE
     position.trail = 0
     position.break_even = 0

@@ -9,7 +9,7 @@ import numpy as np
 
 from candlewick.engine.bars import EngineInput
 from candlewick.engine.grids import Integers
-from candlewick.engine.layout import EQUITY, EVENT, FUNDING, TALLY
+from candlewick.engine.layout import EQUITY, EVENT, FUNDING, OPEN, TALLY
 from candlewick.engine.state import EngineState
 from candlewick.engine.terms import Records, Terms, instrument_records, rules_record
 from candlewick.errors import EngineOverflow
@@ -56,14 +56,14 @@ def advance(
     rows = np.arange(len(bars.times)) if curve_rows is None else curve_rows
     equity, tally = np.zeros(len(rows), dtype=EQUITY), np.zeros(1, dtype=TALLY)
     days, cursor = np.zeros(len(bars.day_ends), dtype=np.int64), np.zeros(5, dtype=np.int64)
-    scratch = scratch_for(len(terms.instruments))
+    active, scratch = scratch_for(len(terms.instruments))
     chunks = []
     while cursor[0] < len(bars.times):
         before, buffer = int(cursor[0]), _buffer(terms, bars, keeps_events)
         try:
             count = fold(
                 after.account, after.positions, instruments, rules, bars.market, bars.decisions, bars.fundings, bars.day_ends,
-                rows, cursor, skips, scratch, days, tally, equity, buffer, 0, keeps_events,
+                rows, cursor, skips, active, scratch, days, tally, equity, buffer, 0, keeps_events,
             )  # fmt: skip
         except OverflowError as overflow:
             raise EngineOverflow(f"after {state.watermark_ms}: {overflow}") from overflow
@@ -88,14 +88,27 @@ def advance_open(state: EngineState, terms: Terms, opened_ms: int, opens: Intege
     ``opens`` int64 (symbols,), 0 where a symbol has none. Raises EngineOverflow.
     """
     from candlewick.engine.folding import EVENTS_PER_ACCOUNT, EVENTS_PER_SYMBOL, fold_open
+    from candlewick.engine.scanning import scratch_for
 
     after = state.copy()
     room = EVENTS_PER_SYMBOL * len(terms.instruments) + EVENTS_PER_ACCOUNT
     buffer, tally = np.zeros(room, dtype=EVENT), np.zeros(1, dtype=TALLY)
+    bars = np.zeros((len(opens), 4), dtype=np.int64)
+    bars[:, OPEN] = opens
     instruments, rules = instrument_records(terms), rules_record(terms)
     try:
         count = fold_open(
-            after.account, after.positions, instruments, rules, opened_ms, opens, np.zeros(0, dtype=FUNDING), tally, buffer, 0
+            after.account,
+            after.positions,
+            scratch_for(len(opens))[0],
+            instruments,
+            rules,
+            opened_ms,
+            bars,
+            np.zeros(0, dtype=FUNDING),
+            tally,
+            buffer,
+            0,
         )
     except OverflowError as overflow:
         raise EngineOverflow(f"at the open of {opened_ms}: {overflow}") from overflow

@@ -11,18 +11,20 @@ import numpy as np
 from candlewick.compiled import njit_inline, njit_inner
 from candlewick.engine.arithmetic import floor_product, notional_of, sum_amounts
 from candlewick.engine.closing import DAY_MS, deepen, tally_equity
-from candlewick.engine.layout import NEVER, RATE, Form, Leg, Pending
+from candlewick.engine.layout import CLOSE, HIGH, LOW, NEVER, RATE, Form, Leg, Pending
 from candlewick.engine.matching import beyond
 
+Integers = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 _FAR = 2**62
+NO_TIME_STOP = _FAR
 
 
 @njit_inline
-def may_skip(positions):
+def may_skip(positions, active):
     """Whether no order waits for the next bar, and when the first time stop acts (a close, _FAR for none)."""
     acts_at = _FAR
-    for symbol in range(positions.shape[0]):
-        position = positions[symbol]
+    for number in range(active[-1]):
+        position = positions[active[number]]
         if position.pending != Pending.NONE or position.exit_leg != Leg.NONE:
             return False, acts_at
         if position.quantity > 0 and position.time_stop_at != NEVER:
@@ -50,14 +52,9 @@ def watched_levels(position, rules):
 
 
 @njit_inline
-def skip_quiet(account, positions, instruments, rules, market, row, stop, days, day, tally, scratch):
+def skip_quiet(account, positions, active, instruments, rules, market, row, stop, days, day, tally, scratch):
     """Value the quiet bars from ``row`` on, all of one UTC day, ``stop`` at the most. Returns the first row not processed."""
-    held, first = 0, 0
-    for symbol in range(positions.shape[0]):
-        if positions[symbol].quantity > 0:
-            first = symbol if held == 0 else first
-            scratch[held, 0] = symbol
-            held += 1
+    held = active[-1]  # nothing waits, so what is active is held
     today = market.times[row] // DAY_MS
     day_before, start_before = account.day, account.day_start_equity
     if today != account.day:
@@ -68,9 +65,10 @@ def skip_quiet(account, positions, instruments, rules, market, row, stop, days, 
             account.peak_at = market.times[stop - 1] + rules.timeframe_ms
         end = stop
     elif held == 1:
-        end = _skip_with_one(account, positions[first], instruments[first], rules, market, row, stop, tally, first)
+        symbol = active[0]
+        end = _skip_with_one(account, positions[symbol], instruments[symbol], rules, market, row, stop, tally, symbol)
     else:
-        end = _skip_with_many(account, positions, instruments, rules, market, row, stop, tally, scratch, held)
+        end = _skip_with_many(account, positions, active, instruments, rules, market, row, stop, tally, scratch, held)
     if end == row:
         account.day, account.day_start_equity = day_before, start_before
         return row
@@ -79,21 +77,32 @@ def skip_quiet(account, positions, instruments, rules, market, row, stop, days, 
     if days.shape[0] > 0:
         days[day] = account.equity
     account.opened_at = account.watermark = market.times[end - 1]
-    _catch_up(positions, market, row, end)
+    _catch_up(positions, active, market, row, end)
     return end
 
 
 @njit_inline
-def _catch_up(positions, market, row, end):
-    """Every symbol's last price and volume, as of the last row before ``end`` in which it has a bar."""
-    for symbol in range(positions.shape[0]):
-        last = end - 1
-        while last >= row and market.closes[last, symbol] == 0:
-            last -= 1
+def _catch_up(positions, active, market, row, end):
+    """The last price of what is held and every symbol's last volume, as of the last row before ``end`` in which it has a bar."""
+    for number in range(active[-1]):
+        symbol = active[number]
+        last = _last_bar(market, symbol, row, end)
         if last >= row:
-            positions[symbol].last_price = market.closes[last, symbol]
-            if market.volumes.shape[0] > 0:
+            positions[symbol].last_price = market.prices[last, symbol, CLOSE]
+    if market.volumes.shape[0] > 0:
+        for symbol in range(positions.shape[0]):
+            last = _last_bar(market, symbol, row, end)
+            if last >= row:
                 positions[symbol].last_volume = market.volumes[last, symbol]
+
+
+@njit_inner
+def _last_bar(market, symbol, row, end):
+    """The last row before ``end`` in which the symbol has a bar, or one before ``row``."""
+    last = end - 1
+    while last >= row and market.prices[last, symbol, CLOSE] == 0:
+        last -= 1
+    return last
 
 
 @njit_inner
@@ -162,15 +171,15 @@ def _skip_with_one(account, position, instrument, rules, market, row, stop, tall
     last_price = position.last_price
     end = row
     while end < stop:
-        high = market.highs[end, symbol]
+        high = market.prices[end, symbol, HIGH]
         if high == 0:
             if not below:
                 account.peak_at = market.times[end] + rules.timeframe_ms
             end += 1
             continue
-        if market.lows[end, symbol] <= low_level or high >= high_level:
+        if market.prices[end, symbol, LOW] <= low_level or high >= high_level:
             break
-        close = market.closes[end, symbol]
+        close = market.prices[end, symbol, CLOSE]
         gain = side * close
         if gain <= limit_to:
             if _hits_a_limit(account, rules, _equity_at(account, position, instrument, close)):
@@ -206,32 +215,32 @@ def _skip_with_one(account, position, instrument, rules, market, row, stop, tall
 
 
 @njit_inline
-def _skip_with_many(account, positions, instruments, rules, market, row, stop, tally, scratch, held):
+def _skip_with_many(account, positions, active, instruments, rules, market, row, stop, tally, scratch, held):
     """Rows in which none of several positions can act; each row is valued."""
     for number in range(held):
-        position = positions[scratch[number, 0]]
-        scratch[number, 1], scratch[number, 2] = watched_levels(position, rules)
-        scratch[number, 3] = notional_of(position.quantity, position.last_price, instruments[scratch[number, 0]].notional_divisor)
+        position = positions[active[number]]
+        scratch[number, 0], scratch[number, 1] = watched_levels(position, rules)
+        scratch[number, 2] = notional_of(position.quantity, position.last_price, instruments[active[number]].notional_divisor)
     end = row
     while end < stop:
         touched = False
         for number in range(held):
-            symbol = scratch[number, 0]
-            high = market.highs[end, symbol]
-            if high > 0 and (market.lows[end, symbol] <= scratch[number, 1] or high >= scratch[number, 2]):
+            symbol = active[number]
+            high = market.prices[end, symbol, HIGH]
+            if high > 0 and (market.prices[end, symbol, LOW] <= scratch[number, 0] or high >= scratch[number, 1]):
                 touched = True
                 break
         if touched:
             break
         equity = account.cash
         for number in range(held):
-            symbol = scratch[number, 0]
+            symbol = active[number]
             position = positions[symbol]
-            close = market.closes[end, symbol]
-            worth = scratch[number, 3]
+            close = market.prices[end, symbol, CLOSE]
+            worth = scratch[number, 2]
             if close > 0:
                 worth = notional_of(position.quantity, close, instruments[symbol].notional_divisor)
-            scratch[number, 4] = worth
+            scratch[number, 3] = worth
             equity += position.side * (worth - position.notional) if instruments[symbol].on_margin == 1 else worth
         if _hits_a_limit(account, rules, equity):
             break
@@ -239,11 +248,11 @@ def _skip_with_many(account, positions, instruments, rules, market, row, stop, t
         account.equity = equity
         tally_equity(account, tally, before, market.times[end] + rules.timeframe_ms)
         for number in range(held):
-            scratch[number, 3] = scratch[number, 4]
+            scratch[number, 2] = scratch[number, 3]
         end += 1
     return end
 
 
-def scratch_for(symbols: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    """Working memory of ``skip_quiet`` for so many symbols."""
-    return np.zeros((symbols, 5), dtype=np.int64)
+def scratch_for(symbols: int) -> tuple[Integers, Integers]:
+    """Working memory of `fold` for so many symbols: a list of the active ones, and four numbers for each of them."""
+    return np.zeros(symbols + 1, dtype=np.int64), np.zeros((symbols, 4), dtype=np.int64)
