@@ -59,7 +59,7 @@ class AuditReport:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stored:
+class Stored:
     """The ledger's rows of one account, and what of them a replay starts from."""
 
     account: Account
@@ -85,7 +85,7 @@ def audit(rows: Frames, candles: Frames, broken: str | None) -> AuditReport:
     Candles after the watermark are not looked at. ``broken``: what the check of the invariants found. Raises what the
     strategies and the engine raise where the account cannot be replayed at all.
     """
-    stored = _read_stored(rows)
+    stored = read_stored(rows)
     until_ms = stored.watermark_ms
     seen = {symbol: _until(candles[symbol], until_ms) for symbol in stored.account.symbols}
     replayed = _replay(stored, seen)
@@ -99,7 +99,8 @@ def audit(rows: Frames, candles: Frames, broken: str | None) -> AuditReport:
     )
 
 
-def _read_stored(rows: Frames) -> _Stored:
+def read_stored(rows: Frames) -> Stored:
+    """The account, its watermark, and the opens it has acted on, from its rows (``queries.account_rows``)."""
     account, watermark_ms = stored_account(rows), stored_watermark_ms(rows)
     opens: dict[str, FormingBar | None] = {}
     if watermark_ms is not None:
@@ -108,10 +109,10 @@ def _read_stored(rows: Frames) -> _Stored:
         prices = forming_opens(json.loads(checkpoint["seen"]))
         if json.loads(checkpoint["state"]).get("account", {}).get("opened_at", NEVER) > watermark_ms:
             opens = {symbol: FormingBar(opened_ms, price) for symbol, price in prices.items()}
-    return _Stored(account, rows, watermark_ms, opens)
+    return Stored(account, rows, watermark_ms, opens)
 
 
-def _replay(stored: _Stored, candles: Frames) -> Decided:
+def _replay(stored: Stored, candles: Frames) -> Decided:
     """The whole life of the account in one fold."""
     account = stored.account
     signals = {terms.version: _signals(terms, candles) for terms in account.terms}
@@ -140,7 +141,7 @@ def _replayed_rows(replayed: Decided, table: str) -> pl.DataFrame:
     return frames[table]
 
 
-def _compare_candles(stored: _Stored, replayed: Decided) -> Comparison:
+def _compare_candles(stored: Stored, replayed: Decided) -> Comparison:
     """The lake's candles are those that the last cycle saw: one row a symbol."""
     checkpoints = stored.rows["checkpoints"]["candle_digests"]
     digests = json.loads(checkpoints[0]) if checkpoints.len() else {}
@@ -152,7 +153,7 @@ def _compare_candles(stored: _Stored, replayed: Decided) -> Comparison:
     return Comparison("candles", len(digests), len(replayed.digests), len(found), tuple(found[:FIRST]))
 
 
-def _compare_checkpoint(stored: _Stored, replayed: Decided) -> Comparison:
+def _compare_checkpoint(stored: Stored, replayed: Decided) -> Comparison:
     """The engine's state, field by field, and how many cycles and amendments made it."""
     checkpoints = stored.rows["checkpoints"].to_dicts()
     name, state = stored.account.name, flatten(json.loads(json.dumps(replayed.advanced.state.to_document())))
@@ -171,7 +172,7 @@ def _committed(runs: pl.DataFrame) -> pl.DataFrame:
     return runs.filter(pl.col("status") != "failure").sort("watermark_at", "watermark_before", "started_at", "run_id")
 
 
-def _compare_runs(stored: _Stored, replayed: Decided, candles: Frames) -> Comparison:
+def _compare_runs(stored: Stored, replayed: Decided, candles: Frames) -> Comparison:
     """Each run began where the one before ended, processed the bars between, and saw the candles that the lake has."""
     runs = _committed(stored.rows["runs"]).to_dicts()
     length = timedelta(milliseconds=timeframe_ms(stored.account.timeframe))
@@ -198,7 +199,7 @@ def _bars_between(opened_at: pl.Series, before: datetime | None, after: datetime
     return int(((opened_at <= after) & (opened_at > before if before else opened_at.is_not_null())).sum())
 
 
-def _code_notices(stored: _Stored, differs: bool) -> tuple[str, ...]:
+def _code_notices(stored: Stored, differs: bool) -> tuple[str, ...]:
     """Whether other code than this wrote the ledger: a difference may then be the code's."""
     versions = Counter(_committed(stored.rows["runs"])["code_version"].to_list())
     others = [f"{version} ({format_count(count, 'run')})" for version, count in versions.items() if version != code_version()]

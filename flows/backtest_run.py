@@ -11,7 +11,6 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from candlewick.announcing import announce
-from candlewick.backtest_request import BacktestOptions, read_backtest
 from candlewick.backtest_rows import BacktestRun
 from candlewick.backtesting.inputs import Inputs, refuse_short
 from candlewick.backtesting.playing import Played
@@ -21,7 +20,8 @@ from candlewick.logs import bind_correlation_id
 from candlewick.reports.backtest_view import BacktestView
 from candlewick.store.backtests import Outcome
 from candlewick.strategies.contract import Strategy
-from flows.backtest_context import BacktestContext, Gate, check_gate, command_text, decimal_of, log_as_set, prepare, run_record
+from flows.backtest_context import BacktestContext, Gate, check_gate, command_text, log_as_set, prepare, run_record
+from flows.backtest_options import FlowParameters, read_parameters
 from flows.command import ending
 from tasks.backtests import keep_backtest, play_backtest, publish_backtest, write_run_report
 
@@ -62,13 +62,13 @@ async def backtest(
 
     Ends Completed or Failed with a BacktestResult. Bad input raises before anything is written.
     """
-    options = BacktestOptions(
-        market=market, symbols=tuple(symbols) if symbols else None, timeframe=timeframe, strategy=strategy,
-        parameters=parameters, since=since, until=until, cash=decimal_of("--cash", cash), rules=rules,
-        maker_fee_bps=decimal_of("--maker-fee-bps", maker_fee_bps), taker_fee_bps=decimal_of("--taker-fee-bps", taker_fee_bps),
-        detail=detail, allow_peeking=allow_peeking, seed=seed,
+    request = read_parameters(
+        FlowParameters(
+            market=market, symbols=symbols, timeframe=timeframe, strategy=strategy, parameters=parameters, since=since,
+            until=until, cash=cash, rules=rules, maker_fee_bps=maker_fee_bps, taker_fee_bps=taker_fee_bps, detail=detail,
+            allow_peeking=allow_peeking, seed=seed,
+        )
     )  # fmt: skip
-    request = read_backtest(options)
     log_as_set(request)
     chosen = request.strategy()
     context = BacktestContext(request)

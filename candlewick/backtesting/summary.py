@@ -10,11 +10,13 @@ from candlewick.backtesting.inputs import Inputs
 from candlewick.backtesting.playing import Played
 from candlewick.json_text import Json
 from candlewick.moments import QUANTILES
+from candlewick.periods import monthly_returns, symbol_table
 from candlewick.reports.backtest_view import BacktestView, MonteCarlo, Parameter, RunFacts
 from candlewick.reports.measures import measure_text
 from candlewick.reports.numbers import format_count
 from candlewick.resampling import EquityBands, OrderRisk
 from candlewick.rows import AMOUNT
+from candlewick.timeframes import timeframe_ms
 
 _CURVES = ("places", "bands")
 # Two runs of which all this is equal have computed the same.
@@ -137,3 +139,22 @@ def repetition_notice(run: BacktestRun, before: BacktestRun) -> str:
             f"({', '.join(differing)}): the strategy does not always decide the same"
         )
     return f"the same run is in the store already: {before.run_id} (same inputs, same code, same figures)"
+
+
+def kept_check_text(run: BacktestRun) -> str:
+    """The look-ahead verdict of a run that is in the store."""
+    return {"passed": "passed before the run", "failed": "failed before the run"}.get(run.check_verdict or "", "not done")
+
+
+def kept_view(run: BacktestRun, equity: pl.DataFrame, trades: pl.DataFrame) -> BacktestView:
+    """A run of the store as it is shown: without candles, bands and the order of the trades. ``trades`` in TRADE_SCHEMA."""
+    facts = run_facts(run, kept_check_text(run))
+    return BacktestView(
+        **{field.name: getattr(facts, field.name) for field in fields(RunFacts)},
+        figures=run.figures,
+        equity=equity,
+        trades=trades,
+        months=monthly_returns(equity, run.initial_cash, timeframe_ms(run.timeframe)),
+        symbols_table=symbol_table(trades, run.symbols),
+        candles={},
+    )
