@@ -116,13 +116,14 @@ def _monte_carlo(risk: OrderRisk) -> MonteCarlo:
 def same_run(run: BacktestRun, kept: Sequence[BacktestRun]) -> BacktestRun | None:
     """The newest of the kept runs that was computed from exactly this, by this code, and came to its end."""
     return next(
-        (
-            one
-            for one in kept
-            if one.status == "success" and one.run_id != run.run_id and all(_equal(run, one, name) for name in _INPUTS)
-        ),
+        (one for one in kept if one.status == "success" and one.run_id != run.run_id and same_inputs(run, one)),
         None,
     )
+
+
+def same_inputs(run: BacktestRun, other: BacktestRun) -> bool:
+    """Whether both were, or are to be, computed from the same candles, terms, strategy and code."""
+    return all(_equal(run, other, name) for name in _INPUTS)
 
 
 def _equal(run: BacktestRun, other: BacktestRun, name: str) -> bool:
