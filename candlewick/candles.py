@@ -109,7 +109,10 @@ def empty_candles() -> pl.DataFrame:
 
 def opened_at_ms(candles: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Open times as int64 milliseconds, shape (rows,)."""
-    return candles["opened_at"].dt.epoch("ms").to_numpy()
+    times = candles["opened_at"]
+    if times.dtype == CANDLE_SCHEMA["opened_at"]:  # milliseconds already: nothing is computed, nothing is copied
+        return times.to_numpy().view(np.int64)
+    return times.dt.epoch("ms").to_numpy()
 
 
 def candle_digest(candles: pl.DataFrame) -> str:

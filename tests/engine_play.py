@@ -79,7 +79,7 @@ def play_in_pieces(market: Market, lengths: Iterator[int], early: Iterator[bool]
     bars, state, first, pieces = market.input(), market.opened(), 0, []
     while first < len(bars.times):
         if next(early):
-            pieces.append(advance_open(state, market.terms, int(bars.times[first]), bars.market.prices[first, :, 0]))
+            pieces.append(advance_open(state, market.terms, int(bars.times[first]), bars.market.prices[:, first, 0]))
             state = stored(pieces[-1].state)
         last = first + max(next(lengths), 1)
         pieces.append(advance(state, market.terms, bars.rows(first, last)))

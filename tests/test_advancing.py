@@ -133,7 +133,7 @@ def test_a_bar_is_never_processed_twice() -> None:
     done = play(market)
     with pytest.raises(AssertionError, match="processed before"):
         advance(done.state, market.terms, market.input())
-    assert len(advance_open(done.state, market.terms, START_MS, market.input().market.prices[0, :, 0]).events) == 0
+    assert len(advance_open(done.state, market.terms, START_MS, market.input().market.prices[:, 0, 0]).events) == 0
 
 
 def test_new_terms_act_from_the_first_bar_that_opens_when_they_say() -> None:

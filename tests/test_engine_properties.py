@@ -229,8 +229,8 @@ def test_the_size_of_the_event_buffer_does_not_matter(seed: int, monkeypatch: py
 def test_doing_the_open_twice_does_it_once(seed: int) -> None:
     market = random_market(seed)
     bars = market.input()
-    first = advance_open(play(market).state, market.terms, int(bars.times[-1]) + 3_600_000, bars.market.prices[-1, :, 3])
-    again = advance_open(first.state, market.terms, int(bars.times[-1]) + 3_600_000, bars.market.prices[-1, :, 3])
+    first = advance_open(play(market).state, market.terms, int(bars.times[-1]) + 3_600_000, bars.market.prices[:, -1, 3])
+    again = advance_open(first.state, market.terms, int(bars.times[-1]) + 3_600_000, bars.market.prices[:, -1, 3])
     assert len(again.events) == 0
     assert again.state.to_document() == first.state.to_document()
 

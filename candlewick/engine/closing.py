@@ -32,13 +32,13 @@ def close_positions(account, positions, active, instruments, rules, market, row,
     closed_at = at + rules.timeframe_ms
     if market.volumes.shape[0] > 0:
         for symbol in range(positions.shape[0]):
-            if market.prices[row, symbol, CLOSE] > 0:
+            if market.prices[symbol, row, CLOSE] > 0:
                 positions[symbol].last_volume = market.volumes[row, symbol]
                 positions[symbol].used_volume = 0
     for number in range(active[-1]):
         symbol = active[number]
         position = positions[symbol]
-        if market.prices[row, symbol, CLOSE] == 0:
+        if market.prices[symbol, row, CLOSE] == 0:
             continue
         if position.quantity > 0:
             if position.trail_form != Form.NONE or position.break_even != 0:
@@ -53,7 +53,7 @@ def close_positions(account, positions, active, instruments, rules, market, row,
             count = drop_entry(account, position, events, count, Kind.EXPIRY, symbol, closed_at, Why.NONE)
         position.inside = 0
         if position.quantity > 0:
-            position.last_price = market.prices[row, symbol, CLOSE]
+            position.last_price = market.prices[symbol, row, CLOSE]
     return count
 
 
@@ -62,9 +62,9 @@ def _trail(account, position, instrument, market, row, symbol, closed_at, events
     """Move the stop after the best price so far, or to the entry; live from the next bar on, because the bar is over."""
     side = position.side
     # An entry inside the bar: the bar's extreme may lie before it, its close does not.
-    reached = market.prices[row, symbol, HIGH] if side > 0 else market.prices[row, symbol, LOW]
+    reached = market.prices[symbol, row, HIGH] if side > 0 else market.prices[symbol, row, LOW]
     if position.inside == 1:
-        reached = market.prices[row, symbol, CLOSE]
+        reached = market.prices[symbol, row, CLOSE]
     level, why = position.stop, Why.TRAILED
     if side * (reached - position.best) > 0:
         position.best = reached

@@ -8,7 +8,7 @@ from candlewick.engine.sizing import cash_rule, free_cash, risk_rule, unknown_le
 
 
 @njit_inline
-def decide(account, positions, instruments, rules, bars, decisions, first, last, at, tally, events, count):
+def decide(account, positions, instruments, rules, prices, row, decisions, first, last, at, tally, events, count):
     """Turn ``decisions[first:last]`` of bar ``at`` into orders for the next bar: exits first, then entries, in their order.
 
     Returns the event count.
@@ -19,7 +19,7 @@ def decide(account, positions, instruments, rules, bars, decisions, first, last,
     for number in range(first, last):
         decision = decisions[number]
         if decision.action == Action.BUY or decision.action == Action.SELL:
-            count = _enter(account, positions, instruments, rules, bars, decision, at, tally, events, count)
+            count = _enter(account, positions, instruments, rules, prices, row, decision, at, tally, events, count)
     return count
 
 
@@ -71,7 +71,7 @@ def _leave(account, positions, instruments, rules, decision, at, events, count):
 
 
 @njit_inline
-def _enter(account, positions, instruments, rules, bars, decision, at, tally, events, count):
+def _enter(account, positions, instruments, rules, prices, row, decision, at, tally, events, count):
     """Orders that open, add, reverse, or bring a position to its target weight."""
     symbol = decision.symbol
     position, instrument = positions[symbol], instruments[symbol]
@@ -86,7 +86,7 @@ def _enter(account, positions, instruments, rules, bars, decision, at, tally, ev
     adds = held and not reverses and position.exit_leg == Leg.NONE and position.pending == Pending.NONE
     if held and not reverses and not (adds and (rules.sizing == Sizing.TARGET_WEIGHT or position.entries < rules.max_entries)):
         return _signal(account, events, count, symbol, closed_at, Outcome.ALREADY_IN_POSITION)
-    wanted, share, rule, limit, value = wanted_budget(account, rules, instrument, decision, bars[symbol, CLOSE], side)
+    wanted, share, rule, limit, value = wanted_budget(account, rules, instrument, decision, prices[symbol, row, CLOSE], side)
     if adds and rules.sizing == Sizing.TARGET_WEIGHT and rule == Rule.NONE:
         wanted -= _committed(position, instrument)
         if abs(wanted) < max(floor_product(max(account.equity, 0), rules.rebalance_share, RATE), 1):

@@ -38,12 +38,12 @@ def step(
     """One bar of all symbols: open, inside, close, decisions. Returns the event count."""
     at = market.times[row]
     count = open_phase(
-        account, positions, active, instruments, rules, market.prices[row], fundings, f, f_end, at, tally, events, count
+        account, positions, active, instruments, rules, market.prices, row, fundings, f, f_end, at, tally, events, count
     )
     count = intrabar_phase(account, positions, active, instruments, rules, market, row, tally, events, count)
     count = close_positions(account, positions, active, instruments, rules, market, row, events, count)
     count = mark_to_market(account, positions, active, instruments, rules, at, days, day, tally, events, count)
-    count = decide(account, positions, instruments, rules, market.prices[row], decisions, d, d_end, at, tally, events, count)
+    count = decide(account, positions, instruments, rules, market.prices, row, decisions, d, d_end, at, tally, events, count)
     account.watermark = at
     list_active(positions, active)
     return count
@@ -126,9 +126,22 @@ def fold(
 
 
 @njit
-def fold_open(account, positions, active, instruments, rules, at, bars, fundings, tally, events, count):
+def fold_open(account, positions, active, instruments, rules, at, prices, fundings, tally, events, count):
     """Only the open phase of a bar that is still forming. Returns the event count."""
     list_active(positions, active)
     return open_phase(
-        account[0], positions, active, instruments, rules[0], bars, fundings, 0, fundings.shape[0], at, tally[0], events, count
+        account[0],
+        positions,
+        active,
+        instruments,
+        rules[0],
+        prices,
+        0,
+        fundings,
+        0,
+        fundings.shape[0],
+        at,
+        tally[0],
+        events,
+        count,
     )

@@ -222,7 +222,7 @@ OPEN, HIGH, LOW, CLOSE = range(4)
 class Market(NamedTuple):
     """Bars of all symbols on one time grid, int64; a price of 0 where a symbol has no bar.
 
-    ``times`` (rows,); ``prices`` (rows, symbols, 4): OPEN, HIGH, LOW and CLOSE side by side, because the engine jumps from bar to
+    ``times`` (rows,); ``prices`` (symbols, rows, 4): OPEN, HIGH, LOW and CLOSE side by side, because the engine jumps from bar to
     bar, and each line of memory it comes to is waited for. ``volumes`` (rows, symbols) in quantity units, (0, symbols) for none.
     ``detail_spans`` (symbols, rows, 2): first and last + 1 of a bar's finer bars in the detail prices; (0, 0, 2) without any.
     """

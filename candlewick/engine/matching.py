@@ -32,8 +32,8 @@ from candlewick.engine.posting import cancel, clear_exit, close_out, drop_entry,
 
 
 @njit_inline
-def open_phase(account, positions, active, instruments, rules, bars, fundings, first, last, at, tally, events, count):
-    """Everything that happens at the open of bar ``at``. ``bars``: int64 (symbols, 4), 0 for no bar. Returns the event count.
+def open_phase(account, positions, active, instruments, rules, prices, row, fundings, first, last, at, tally, events, count):
+    """Everything that happens at the open of bar ``at``. ``prices`` as of Market, its ``row``. Returns the event count.
 
     ``active`` as `list_active` leaves it; ``fundings[first:last]`` are due in this bar.
 
@@ -41,32 +41,42 @@ def open_phase(account, positions, active, instruments, rules, bars, fundings, f
     """
     if account.opened_at >= at:
         return count
-    count = _funding(account, positions, instruments, bars, fundings, first, last, 0, tally, events, count)
+    count = _funding(account, positions, instruments, prices, row, fundings, first, last, 0, tally, events, count)
     for number in range(active[-1]):
         symbol = active[number]
         position = positions[symbol]
-        if bars[symbol, OPEN] > 0 and position.quantity > 0 and not (_is_bare(position) and position.exit_leg == Leg.NONE):
+        if prices[symbol, row, OPEN] > 0 and position.quantity > 0 and not (_is_bare(position) and position.exit_leg == Leg.NONE):
             count = _leave_at_open(
-                account, positions[symbol], instruments[symbol], rules, bars[symbol, OPEN], True, at, tally, events, count, symbol
+                account,
+                positions[symbol],
+                instruments[symbol],
+                rules,
+                prices[symbol, row, OPEN],
+                True,
+                at,
+                tally,
+                events,
+                count,
+                symbol,
             )
     for number in range(active[-1]):
         symbol = active[number]
-        if bars[symbol, OPEN] > 0 and positions[symbol].pending != Pending.NONE:
-            count = _enter_at_open(account, positions, instruments, rules, bars, at, tally, events, count, symbol)
-    count = _funding(account, positions, instruments, bars, fundings, first, last, 1, tally, events, count)
+        if prices[symbol, row, OPEN] > 0 and positions[symbol].pending != Pending.NONE:
+            count = _enter_at_open(account, positions, instruments, rules, prices, row, at, tally, events, count, symbol)
+    count = _funding(account, positions, instruments, prices, row, fundings, first, last, 1, tally, events, count)
     account.opened_at = at
     return count
 
 
 @njit_inline
-def _funding(account, positions, instruments, bars, fundings, first, last, inside, tally, events, count):
+def _funding(account, positions, instruments, prices, row, fundings, first, last, inside, tally, events, count):
     """Funding due at the bar's open (0) or after it (1), at the open's price, on what is held then."""
     for number in range(first, last):
         due = fundings[number]
         position = positions[due.symbol]
-        if due.inside == inside and position.quantity > 0 and bars[due.symbol, OPEN] > 0:
+        if due.inside == inside and position.quantity > 0 and prices[due.symbol, row, OPEN] > 0:
             count = pay_funding(
-                account, position, instruments[due.symbol], tally, events, count, due.symbol, bars[due.symbol, OPEN], due
+                account, position, instruments[due.symbol], tally, events, count, due.symbol, prices[due.symbol, row, OPEN], due
             )
     return count
 
@@ -78,13 +88,13 @@ def intrabar_phase(account, positions, active, instruments, rules, market, row, 
     for place in range(active[-1]):
         symbol = active[place]
         position, instrument = positions[symbol], instruments[symbol]
-        if market.prices[row, symbol, HIGH] == 0 or (_is_bare(position) and position.pending == Pending.NONE):
+        if market.prices[symbol, row, HIGH] == 0 or (_is_bare(position) and position.pending == Pending.NONE):
             continue
         begin, end = 0, 0
         if market.detail_spans.shape[0] > 0:
             begin, end = market.detail_spans[symbol, row, 0], market.detail_spans[symbol, row, 1]
         if begin == end:
-            high, low = market.prices[row, symbol, HIGH], market.prices[row, symbol, LOW]
+            high, low = market.prices[symbol, row, HIGH], market.prices[symbol, row, LOW]
             count = _inside(account, position, instrument, rules, high, low, at, tally, events, count, symbol)
             continue
         for number in range(begin, end):
@@ -309,14 +319,14 @@ def move_stop(account, position, price, at, events, count, symbol, why):
 
 
 @njit_inline
-def _enter_at_open(account, positions, instruments, rules, bars, at, tally, events, count, symbol):
+def _enter_at_open(account, positions, instruments, rules, prices, row, at, tally, events, count, symbol):
     """A market entry fills at the open; a limit or stop entry that the open has reached fills at the open, too."""
-    position, instrument, opened = positions[symbol], instruments[symbol], bars[symbol, OPEN]
+    position, instrument, opened = positions[symbol], instruments[symbol], prices[symbol, row, OPEN]
     side = position.pending_side
     if position.pending_expires_at != NEVER and at >= position.pending_expires_at:
         return drop_entry(account, position, events, count, Kind.EXPIRY, symbol, at, Why.NONE)
     if rules.capital == Capital.EQUITY_AT_OPEN and position.pending_share != NEVER and position.pending_filled == 0:
-        position.pending_budget = _budget_at_open(account, positions, instruments, bars, symbol)
+        position.pending_budget = _budget_at_open(account, positions, instruments, prices, row, symbol)
     if position.pending == Pending.LIMIT:
         if not _reached(-side, opened, beyond(position.pending_price, -side, rules)):
             return count
@@ -333,13 +343,13 @@ def _enter_at_open(account, positions, instruments, rules, bars, at, tally, even
 
 
 @njit_inner
-def _budget_at_open(account, positions, instruments, bars, symbol):
+def _budget_at_open(account, positions, instruments, prices, row, symbol):
     """The entry's share of the equity at the open, in cash or margin."""
     equity = account.cash
     for other in range(positions.shape[0]):
         held = positions[other]
         if held.quantity > 0:
-            price = bars[other, OPEN] if bars[other, OPEN] > 0 else held.last_price
+            price = prices[other, row, OPEN] if prices[other, row, OPEN] > 0 else held.last_price
             worth = notional_of(held.quantity, price, instruments[other].notional_divisor)
             equity += held.side * (worth - held.notional) if instruments[other].on_margin == 1 else worth
     return floor_product(max(equity, 0), positions[symbol].pending_share, RATE)

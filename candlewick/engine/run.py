@@ -93,8 +93,8 @@ def advance_open(state: EngineState, terms: Terms, opened_ms: int, opens: Intege
     after = state.copy()
     room = EVENTS_PER_SYMBOL * len(terms.instruments) + EVENTS_PER_ACCOUNT
     buffer, tally = np.zeros(room, dtype=EVENT), np.zeros(1, dtype=TALLY)
-    bars = np.zeros((len(opens), 4), dtype=np.int64)
-    bars[:, OPEN] = opens
+    prices = np.zeros((len(opens), 1, 4), dtype=np.int64)
+    prices[:, 0, OPEN] = opens
     instruments, rules = instrument_records(terms), rules_record(terms)
     try:
         count = fold_open(
@@ -104,7 +104,7 @@ def advance_open(state: EngineState, terms: Terms, opened_ms: int, opens: Intege
             instruments,
             rules,
             opened_ms,
-            bars,
+            prices,
             np.zeros(0, dtype=FUNDING),
             tally,
             buffer,

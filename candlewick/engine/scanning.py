@@ -88,7 +88,7 @@ def _catch_up(positions, active, market, row, end):
         symbol = active[number]
         last = _last_bar(market, symbol, row, end)
         if last >= row:
-            positions[symbol].last_price = market.prices[last, symbol, CLOSE]
+            positions[symbol].last_price = market.prices[symbol, last, CLOSE]
     if market.volumes.shape[0] > 0:
         for symbol in range(positions.shape[0]):
             last = _last_bar(market, symbol, row, end)
@@ -100,7 +100,7 @@ def _catch_up(positions, active, market, row, end):
 def _last_bar(market, symbol, row, end):
     """The last row before ``end`` in which the symbol has a bar, or one before ``row``."""
     last = end - 1
-    while last >= row and market.prices[last, symbol, CLOSE] == 0:
+    while last >= row and market.prices[symbol, last, CLOSE] == 0:
         last -= 1
     return last
 
@@ -171,15 +171,15 @@ def _skip_with_one(account, position, instrument, rules, market, row, stop, tall
     last_price = position.last_price
     end = row
     while end < stop:
-        high = market.prices[end, symbol, HIGH]
+        high = market.prices[symbol, end, HIGH]
         if high == 0:
             if not below:
                 account.peak_at = market.times[end] + rules.timeframe_ms
             end += 1
             continue
-        if market.prices[end, symbol, LOW] <= low_level or high >= high_level:
+        if market.prices[symbol, end, LOW] <= low_level or high >= high_level:
             break
-        close = market.prices[end, symbol, CLOSE]
+        close = market.prices[symbol, end, CLOSE]
         gain = side * close
         if gain <= limit_to:
             if _hits_a_limit(account, rules, _equity_at(account, position, instrument, close)):
@@ -226,8 +226,8 @@ def _skip_with_many(account, positions, active, instruments, rules, market, row,
         touched = False
         for number in range(held):
             symbol = active[number]
-            high = market.prices[end, symbol, HIGH]
-            if high > 0 and (market.prices[end, symbol, LOW] <= scratch[number, 0] or high >= scratch[number, 1]):
+            high = market.prices[symbol, end, HIGH]
+            if high > 0 and (market.prices[symbol, end, LOW] <= scratch[number, 0] or high >= scratch[number, 1]):
                 touched = True
                 break
         if touched:
@@ -236,7 +236,7 @@ def _skip_with_many(account, positions, active, instruments, rules, market, row,
         for number in range(held):
             symbol = active[number]
             position = positions[symbol]
-            close = market.prices[end, symbol, CLOSE]
+            close = market.prices[symbol, end, CLOSE]
             worth = scratch[number, 2]
             if close > 0:
                 worth = notional_of(position.quantity, close, instruments[symbol].notional_divisor)

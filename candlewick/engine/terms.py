@@ -61,8 +61,8 @@ def _grid_decimals(symbol: str, what: str, smallest: Decimal) -> int:
 def instrument_records(terms: Terms) -> Records:
     """INSTRUMENT records, shape (symbols,). Raises UsageError where the rules ask for what an instrument does not allow."""
     records = np.zeros(len(terms.instruments), dtype=INSTRUMENT)
+    refuse_impossible(terms)
     for record, instrument in zip(records, terms.instruments, strict=True):
-        _refuse_impossible(terms.rules, instrument)
         price_grid, quantity_grid = price_decimals(instrument), quantity_decimals(instrument)
         record["tick"] = to_units(instrument.price_tick, price_grid, ROUND_HALF_EVEN)
         record["step"] = to_units(instrument.quantity_step, quantity_grid, ROUND_HALF_EVEN)
@@ -76,6 +76,12 @@ def instrument_records(terms: Terms) -> Records:
         record["leverage_rate"] = _rate(terms.rules.leverage)
         record["maintenance_rate"] = _rate(instrument.maintenance_margin_share)
     return records
+
+
+def refuse_impossible(terms: Terms) -> None:
+    """Raises UsageError where the rules ask for what an instrument does not allow: shorts, or leverage."""
+    for instrument in terms.instruments:
+        _refuse_impossible(terms.rules, instrument)
 
 
 def _refuse_impossible(rules: Rules, instrument: Instrument) -> None:
