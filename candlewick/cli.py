@@ -7,7 +7,7 @@ everything else (progress, errors, logs) to standard error. With ``--json`` an e
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
@@ -138,26 +138,23 @@ def parse_parameters(texts: Sequence[str] | None, option: str = "--param", examp
 
 
 @contextmanager
-def progress(text: str, stream: TextIO | None = None) -> Iterator[None]:
+def progress(text: str | Callable[[], str], stream: TextIO | None = None) -> Iterator[None]:
     """Say on standard error what is being waited for, with the seconds: in place on a terminal, in lines elsewhere.
 
-    A line elsewhere when it starts, every ten seconds and when it ends, so that a log shows that something moves.
+    ``text`` may be asked for anew each time, where what is waited for moves on. A line elsewhere when it starts, every ten seconds and when it ends, so that a log shows that something moves.
     """
     out = stream or sys.stderr
     started = monotonic()
     ended = Event()
     in_place = out.isatty() and os.environ.get("TERM") != "dumb"
+    say = text if callable(text) else lambda: str(text)
 
     def tick() -> None:
         while not ended.wait(0.1 if in_place else _HEARTBEAT_S):
-            _write(
-                out,
-                f"\r\x1b[K· {text} … {monotonic() - started:.0f} s"
-                if in_place
-                else f"· {text} … {monotonic() - started:.0f} s\n",
-            )
+            line = f"· {say()} … {monotonic() - started:.0f} s"
+            _write(out, f"\r\x1b[K{line}" if in_place else f"{line}\n")
 
-    _write(out, f"· {text} …" if in_place else f"· {text} …\n")
+    _write(out, f"· {say()} …" if in_place else f"· {say()} …\n")
     ticker = Thread(target=tick, name="candlewick-progress", daemon=True)
     ticker.start()
     outcome = "failed after "
@@ -167,7 +164,7 @@ def progress(text: str, stream: TextIO | None = None) -> Iterator[None]:
     finally:
         ended.set()
         ticker.join()
-        _write(out, f"{chr(13) + chr(27) + '[K' if in_place else ''}· {text} … {outcome}{monotonic() - started:.1f} s\n")
+        _write(out, f"{chr(13) + chr(27) + '[K' if in_place else ''}· {say()} … {outcome}{monotonic() - started:.1f} s\n")
 
 
 def _write(out: TextIO, text: str) -> None:

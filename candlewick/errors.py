@@ -138,3 +138,9 @@ class RunActive(UsageError):
 
 class StrategyPeeks(UsageError):
     """The strategy failed its look-ahead check, and the user did not say to use it nevertheless."""
+
+
+class SearchInterrupted(CandlewickError):
+    """A search was stopped before its end; what is done is kept, and the same command goes on from there."""
+
+    exit_code = 130

@@ -23,6 +23,7 @@ from candlewick.tables import Row, print_rows
 from flows.backtest_check import CUTS
 from flows.backtest_options import Asked, find_run, open_store, read_parameters
 from flows.backtest_run import BacktestResult
+from flows.backtest_search import add_search_commands
 from flows.command import result_of, run_announced, run_flow
 
 app = command_app(
@@ -195,6 +196,8 @@ def show_command(run: RunId = "latest", /, *, json: JsonFlag = False) -> int:
     Console().print(render_backtest(kept_view(found, store.equity(found.run_id), store.trades(found.run_id)), found.report))
     return SUCCESS
 
+
+add_search_commands(app)
 
 if __name__ == "__main__":
     main(app)

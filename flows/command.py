@@ -18,19 +18,29 @@ _answers: ContextVar[list[object] | None] = ContextVar("answers", default=None)
 
 
 class ProgressLine:
-    """Turns announcements into progress lines: each one ends the one before."""
+    """Turns announcements into progress lines: each one ends the one before.
+
+    Announcements with the same beginning up to a colon, such as `sweeping: 10 of 50 sets`, are one line that moves on.
+    """
 
     def __init__(self) -> None:
         self._line = ExitStack()
+        self._text = ""
 
     def say(self, text: str) -> None:
-        """Begin a new line."""
-        self._line.close()
-        self._line.enter_context(progress(text))
+        """Begin a new line, or go on with the last one."""
+        head, colon, _ = text.partition(": ")
+        goes_on = bool(colon) and self._text.startswith(f"{head}: ")
+        if not goes_on:
+            self._line.close()
+        self._text = text
+        if not goes_on:
+            self._line.enter_context(progress(lambda: self._text))
 
     def end(self) -> None:
         """End the last line."""
         self._line.close()
+        self._text = ""
 
 
 def run_flow(call: Coroutine[None, None, Result]) -> Result:

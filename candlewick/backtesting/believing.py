@@ -14,7 +14,6 @@ from candlewick.overfitting import MAX_SETS, BacktestOverfitting, DeflatedSharpe
 
 DayEquities = Callable[[Sequence[int]], Sequence[Integers]]
 """The days' equities of the sets at these places, each int64 (days,)."""
-_SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +58,12 @@ class Belief:
         return tuple(told)
 
 
-def judge_search(sharpes: Sequence[float | None], chosen: int | None, day_equities: DayEquities) -> Belief:
+def judge_search(sharpes: Sequence[float | None], chosen: int | None, day_equities: DayEquities, seed: int = 0) -> Belief:
     """Judge a search by its sets' annualised Sharpe ratios (None: undefined) and the place of the ``chosen`` set.
 
-    Only the chosen set's days and those of at most MAX_SETS sets, drawn by a fixed seed, are asked for.
+    Only the chosen set's days and those of at most MAX_SETS sets, drawn by ``seed``, are asked for.
     """
-    return Belief(_deflated(sharpes, chosen, day_equities), _overfitting(len(sharpes), day_equities))
+    return Belief(_deflated(sharpes, chosen, day_equities), _overfitting(len(sharpes), day_equities, seed))
 
 
 def _deflated(sharpes: Sequence[float | None], chosen: int | None, day_equities: DayEquities) -> DeflatedSharpe | Measure:
@@ -79,10 +78,10 @@ def _deflated(sharpes: Sequence[float | None], chosen: int | None, day_equities:
     return deflated_sharpe(returns, tried, periods_per_year=DAYS_PER_YEAR)
 
 
-def _overfitting(sets: int, day_equities: DayEquities) -> BacktestOverfitting | Measure:
+def _overfitting(sets: int, day_equities: DayEquities, seed: int) -> BacktestOverfitting | Measure:
     drawn = range(sets)
     if sets > MAX_SETS:
-        drawn_places = np.sort(np.random.default_rng(_SEED).choice(sets, MAX_SETS, replace=False))
+        drawn_places = np.sort(np.random.default_rng(seed).choice(sets, MAX_SETS, replace=False))
         drawn = drawn_places.tolist()
     rows = [returns for days in day_equities(drawn) if (returns := _returns(days)) is not None]
     if len(rows) < 2:

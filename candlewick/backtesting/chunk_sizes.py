@@ -51,7 +51,7 @@ class Progress:
         if self.kept:
             parts[0] += f" ({self.kept:,} from finished chunks)"
         if self.sets_per_s > 0:
-            parts += [f"{_rate(self.sets_per_s)} sets/s", f"{_seconds((self.planned - self.done) / self.sets_per_s)} left"]
+            parts += [f"{_rate(self.sets_per_s)} sets/s", f"{seconds_text((self.planned - self.done) / self.sets_per_s)} left"]
         return ", ".join(parts)
 
 
@@ -59,7 +59,8 @@ def _rate(sets_per_s: float) -> str:
     return f"{sets_per_s:,.0f}" if sets_per_s >= 10 else f"{sets_per_s:.2g}"
 
 
-def _seconds(seconds: float) -> str:
+def seconds_text(seconds: float) -> str:
+    """``47 s``, ``3 min 05 s``, ``2 h 10 min``: rounded up."""
     whole = math.ceil(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -22,7 +22,9 @@ from candlewick.reports.walk_forward import kept_text, window_columns, windows_f
 HEADLINES = ("final_equity", "total_return", "benchmark_return", "sharpe", "max_drawdown", "trades", "win_rate", "profit_factor")
 """What a trader reads first."""
 SHOWN_TRADES = 5
-SHOWN_SETS = 10
+SHOWN_SYMBOLS = 10
+SET_FIGURES = ("total_return", "sharpe", "max_drawdown", "trades", "win_rate")
+"""Beside its parameters and the objective, what a terminal has room for of each of the best sets; the report shows more."""
 SHOWN_WINDOWS = 12
 MAX_ARTIFACT_ROWS = 50
 
@@ -96,12 +98,16 @@ def _month_grid(view: BacktestView) -> Grid:
     return Grid("Months", ("Year", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), rows)
 
 
-def _sweep_grids(view: SweepView, limit: int) -> list[Grid]:
+def _sweep_grids(view: SweepView, limit: int, only: Sequence[str] | None = None) -> list[Grid]:
+    """Headline figures, and the best sets with their parameters, the objective and all other figures or ``only`` these."""
     rows = tuple(
         (name, text if measure.value is not None else f"{MISSING} ({measure.reason})", why)
         for name, measure, text, why in sweep_figures(view)
     )
     top = top_frame(view)
+    if only is not None:
+        kept = ("rank", *view.grid, view.objective, *only)
+        top = top.select(name for name in top.columns if name in kept)
     known = {name: (name, "") for name in view.grid}
     return [Grid("Figures", ("Figure", "Value", "What it is"), rows), frame_grid("Best sets", top, view.quote, limit, known)]
 
@@ -173,7 +179,7 @@ def render_backtest(view: BacktestView, report: str | None = None) -> Renderable
     blocks = [*_facts_blocks(view), *_headline_blocks(view.figures, view.quote)]
     blocks += _grid_table(_figure_grid(others, view.quote, "More figures"))
     if len(view.symbols) > 1:
-        blocks += _grid_table(frame_grid("Symbols", view.symbols_table, view.quote, SHOWN_SETS))
+        blocks += _grid_table(frame_grid("Symbols", view.symbols_table, view.quote, SHOWN_SYMBOLS))
     blocks += _grid_table(_trade_grid(view, SHOWN_TRADES))
     return Group(*blocks, *_ending(view.notices, report, view.command))
 
@@ -181,7 +187,7 @@ def render_backtest(view: BacktestView, report: str | None = None) -> Renderable
 def render_sweep(view: SweepView, report: str | None = None) -> RenderableType:
     """A sweep for the terminal: the best set, what luck explains, the best sets."""
     blocks = [*_facts_blocks(view), indented(f"{sets_text(view)}. Best {figure_title(view.objective)}: {best_text(view)}.")]
-    for grid in _sweep_grids(view, min(view.top, SHOWN_SETS)):
+    for grid in _sweep_grids(view, view.top, SET_FIGURES):
         blocks += _grid_table(grid)
     return Group(*blocks, *_ending(view.notices, report, view.command))
 
@@ -194,7 +200,7 @@ def render_walk_forward(view: WalkForwardView, report: str | None = None) -> Ren
     blocks += _grid_table(
         frame_grid("Windows, by the day their test begins", frame, view.quote, SHOWN_WINDOWS, window_columns(view))
     )
-    blocks += _grid_table(frame_grid("How steady the choice was", view.stability, view.quote, SHOWN_SETS))
+    blocks += _grid_table(frame_grid("How steady the choice was", view.stability, view.quote, SHOWN_SYMBOLS))
     return Group(*blocks, *_ending(view.notices, report, view.command))
 
 
