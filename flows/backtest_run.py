@@ -120,6 +120,7 @@ def play_out(context: BacktestContext, inputs: Inputs, strategy: Strategy) -> Pl
 def conclude(context: BacktestContext, begun: BacktestRun, played: Played) -> BacktestRun:
     """The run with its figures, and whether the store has the same one."""
     ended = concluded(begun, played)
+    context.notices += played.notices
     with context.stopwatch.step("compare"):
         before = same_run(ended, context.store.list_runs("run", ended.strategy))
     if before is not None:

@@ -9,15 +9,17 @@ import polars as pl
 from candlewick.backtesting.inputs import Inputs
 from candlewick.backtesting.simulation import Simulation, lay_out_span, simulate
 from candlewick.engine.decisions import Said
+from candlewick.engine.layout import Kind, Rule
+from candlewick.engine.terms import Records
 from candlewick.figures import UNIT_DECIMALS, Figures
 from candlewick.journal import Journal, Segment, write_journal
 from candlewick.metrics import DAYS_PER_YEAR
 from candlewick.periods import benchmark_curve, monthly_returns, symbol_table
-from candlewick.resampling import EquityBands, OrderRisk, bootstrap_equity, shuffle_trades
+from candlewick.resampling import DEFAULT_DRAWS, EquityBands, OrderRisk, bootstrap_equity, shuffle_trades
 from candlewick.rows import ORDER_ROW, TIME, frame
 from candlewick.strategies.catalog import strategy_name
 from candlewick.strategies.contract import SIDES, SIGNAL_SCHEMA, Actions, Strategy, complete_signals
-from candlewick.timeframes import timeframe_ms
+from candlewick.timeframes import format_utc, timeframe_ms
 from candlewick.trades import funding_payments, pair_trades
 
 ACCOUNT = "backtest"
@@ -25,6 +27,16 @@ ACCOUNT = "backtest"
 REASONED_BARS = 200_000
 """Up to so many candles every strategy is asked for its frame, whose reasons then stand beside the trades. Above, a strategy that
 can say its decisions without a frame does so: the frame of a million bars would take longer than all the rest."""
+_UNTOLD = (Kind.SIGNAL.value, Kind.REFUSAL.value)
+_SHUFFLED = 1_000_000
+_FEWEST_DRAWS = 200
+_REFUSED = {
+    Rule.MAX_DRAWDOWN: "the drawdown halt (rule max_drawdown_share) stopped {count}, the first at {at} UTC",
+    Rule.DAILY_LOSS_LIMIT: "the day's loss limit (rule daily_loss_limit_share) stopped {count}, the first at {at} UTC",
+    Rule.INSUFFICIENT_CASH: "free cash was below the smallest order for {count}, the first at {at} UTC",
+    Rule.MIN_NOTIONAL: "{count} were below the exchange's minimum notional, the first at {at} UTC",
+    Rule.MIN_QUANTITY: "{count} were below the exchange's minimum quantity, the first at {at} UTC",
+}
 _ACTIONS = {side: action for action, side in SIDES.items()}
 
 
@@ -45,6 +57,7 @@ class Played:
     day_ends_at: pl.Series
     bands: EquityBands
     order_risk: OrderRisk | None
+    notices: tuple[str, ...]
 
 
 def play(inputs: Inputs, strategy: Strategy, seed: int = 0) -> Played:
@@ -52,7 +65,9 @@ def play(inputs: Inputs, strategy: Strategy, seed: int = 0) -> Played:
     said, signals = ask(strategy, inputs)
     laid = lay_out_span(inputs.terms, inputs.candles, None, None, inputs.beside)
     simulation = simulate(laid, laid.with_decisions(said))
-    segment = Segment(strategy_name(strategy), inputs.terms, signals, simulation.events, simulation.equity)
+    # Signals and refusals become rows that no run keeps: where there are too many for their reasons they are not written at all.
+    told = simulation.events if inputs.bars <= REASONED_BARS else simulation.events[~np.isin(simulation.events["kind"], _UNTOLD)]
+    segment = Segment(strategy_name(strategy), inputs.terms, signals, told, simulation.equity)
     journal = write_journal(ACCOUNT, [segment], simulation.state, frame([], ORDER_ROW))
     length_ms, cash = timeframe_ms(inputs.terms.timeframe), inputs.terms.initial_cash
     trades = _with_reasons(pair_trades(journal.fills, funding_payments(journal.events)), journal)
@@ -70,6 +85,7 @@ def play(inputs: Inputs, strategy: Strategy, seed: int = 0) -> Played:
         day_ends_at=pl.Series("at", last_of_day, pl.Datetime("ms", "UTC")).cast(TIME) + timedelta(milliseconds=length_ms),
         bands=bootstrap_equity(_amounts(simulation.day_equity), periods_per_year=DAYS_PER_YEAR, seed=seed),
         order_risk=_order_risk(inputs, trades, seed),
+        notices=refusal_notices(simulation.events),
     )
 
 
@@ -109,6 +125,18 @@ def _with_reasons(trades: pl.DataFrame, journal: Journal) -> pl.DataFrame:
     return told.with_columns(reason).select(trades.columns)
 
 
+def refusal_notices(events: Records) -> tuple[str, ...]:
+    """What the rules kept the strategy from, in words: a halt that stopped years of it is not to be overlooked."""
+    refused = events[events["kind"] == Kind.REFUSAL]
+    notices = []
+    for rule, text in _REFUSED.items():
+        own = refused[refused["rule"] == rule]
+        if len(own):
+            count = "1 entry" if len(own) == 1 else f"{len(own):,} entries"
+            notices.append(text.format(count=count, at=format_utc(int(own["at"][0]))))
+    return tuple(notices)
+
+
 def _order_risk(inputs: Inputs, trades: pl.DataFrame, seed: int) -> OrderRisk | None:
     """The trades in other orders; None where none was closed."""
     closed = trades.filter(pl.col("pnl").is_not_null()).sort("closed_at", maintain_order=True)
@@ -117,7 +145,8 @@ def _order_risk(inputs: Inputs, trades: pl.DataFrame, seed: int) -> OrderRisk | 
     rules = inputs.terms.rules
     compounding = rules.capital != "initial" and rules.sizing != "fixed_notional"
     pnl = closed["pnl"].cast(pl.Float64).to_numpy()
-    return shuffle_trades(pnl, float(inputs.terms.initial_cash), seed=seed, compounding=compounding)
+    draws = min(DEFAULT_DRAWS, max(_FEWEST_DRAWS, _SHUFFLED // len(pnl)))
+    return shuffle_trades(pnl, float(inputs.terms.initial_cash), seed=seed, draws=draws, compounding=compounding)
 
 
 def _amounts(units: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
