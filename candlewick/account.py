@@ -54,7 +54,7 @@ class Account:
 class AccountRequest:
     """What a user asks of an account; None where the user did not say, and then the account's own word counts.
 
-    ``parameters`` are all of the strategy's, defaults included.
+    ``parameters`` are all of the strategy's, defaults included, and ``rules`` all rules.
     """
 
     market: str | None = None
@@ -64,6 +64,7 @@ class AccountRequest:
     parameters: Mapping[str, Scalar | None] | None = None
     cash: Decimal | None = None
     since_ms: int | None = None
+    rules: Rules | None = None
 
 
 def common_quote(instruments: Sequence[Instrument]) -> str:
@@ -85,6 +86,7 @@ def refuse_mismatch(account: Account, request: AccountRequest) -> None:
         ("--param", request.parameters, dict(current.parameters)),
         ("--cash", request.cash, account.initial_cash),
         ("--since", request.since_ms, account.anchor_ms),
+        *_rules_asked(request.rules, current.rules),
     )
     different = [
         f"{name} {_text(value)} (it has {_text(own)})" for name, value, own in asked if value is not None and value != own
@@ -94,6 +96,22 @@ def refuse_mismatch(account: Account, request: AccountRequest) -> None:
             f"account {account.name} was opened with other terms: {'; '.join(different)}. "
             "Leave these out to continue it, or name a new account with --account"
         )
+
+
+def _rules_asked(asked: Rules | None, own: Rules) -> list[tuple[str, object, object]]:
+    """Each rule that was asked for otherwise than the account has it."""
+    if asked is None:
+        return []
+    before = own.to_document()
+    return [
+        ("--rule", f"{name}={_none(value)}", f"{name}={_none(before[name])}")
+        for name, value in asked.to_document().items()
+        if value != before[name]
+    ]
+
+
+def _none(value: str | int | bool | None) -> str:
+    return "none" if value is None else str(value)
 
 
 def _text(value: object) -> str:

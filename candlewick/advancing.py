@@ -10,15 +10,14 @@ import numpy as np
 import polars as pl
 
 from candlewick.account import Account, TermsVersion
-from candlewick.candles import FormingBar, candle_digest, opened_at_ms
+from candlewick.candles import FormingBar, opened_at_ms
 from candlewick.engine.bars import Beside, build_input, forming_opens
 from candlewick.engine.grids import Integers
 from candlewick.engine.run import advance, advance_open
 from candlewick.engine.state import EngineState
 from candlewick.engine.terms import Terms
-from candlewick.errors import HistoryChanged
 from candlewick.journal import Segment
-from candlewick.timeframes import format_utc, timeframe_ms
+from candlewick.timeframes import timeframe_ms
 
 Frames = Mapping[str, pl.DataFrame]
 
@@ -137,26 +136,3 @@ def _shown_open(candles: pl.DataFrame, forming: FormingBar | None, opened_ms: in
     if row < len(times) and times[row] == opened_ms:
         return FormingBar(opened_ms, float(candles["open"][row]))
     return None
-
-
-def digests_until(candles: Frames, until_ms: int | None) -> dict[str, str]:
-    """Content digest of each symbol's candles up to and including the bar at ``until_ms``."""
-    return {symbol: candle_digest(_until(frame, until_ms)) for symbol, frame in candles.items()}
-
-
-def refuse_changed_history(account: Account, candles: Frames, watermark_ms: int | None, known: Mapping[str, str]) -> None:
-    """Raises HistoryChanged when candles that the account has acted on are not what they were."""
-    if watermark_ms is None:
-        return
-    found = digests_until(candles, watermark_ms)
-    changed = [symbol for symbol in account.symbols if symbol in known and known[symbol] != found[symbol]]
-    if changed:
-        raise HistoryChanged(
-            f"account {account.name}: the candles of {', '.join(changed)} up to {format_utc(watermark_ms)} UTC are not those "
-            "it has traded on. Nothing was written. Restore them, or open a new account; "
-            f"`python -m flows.accounts audit {account.name}` names the differences"
-        )
-
-
-def _until(candles: pl.DataFrame, until_ms: int | None) -> pl.DataFrame:
-    return candles.clear() if until_ms is None else candles.filter(pl.col("opened_at").dt.epoch("ms") <= until_ms)

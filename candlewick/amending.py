@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from candlewick.account import Account, Scalar, TermsVersion
+from candlewick.advancing import engine_terms
 from candlewick.engine.state import EngineState
+from candlewick.engine.terms import refuse_impossible
 from candlewick.errors import UsageError
 from candlewick.rules import Rules
 from candlewick.strategies.catalog import load_strategy, strategy_document, strategy_name
@@ -33,7 +35,7 @@ def amend_terms(
 ) -> TermsVersion:
     """The next version of the terms. Parameters alone change those of the strategy the account has.
 
-    Raises UsageError when nothing would change, UnknownStrategy.
+    Raises UsageError when nothing would change or an instrument does not allow the rules, UnknownStrategy.
     """
     current = account.current
     amended = replace(current, rules=rules or current.rules, lifts_halt=False)
@@ -43,6 +45,7 @@ def amend_terms(
         amended = replace(amended, strategy=strategy_name(chosen), parameters=strategy_document(chosen))
     if amended == replace(current, lifts_halt=False) and not lift_halt:
         raise UsageError(f"account {account.name} already has these terms; nothing was amended")
+    refuse_impossible(engine_terms(account, amended))
     if lift_halt and not (int(state.account["halted"][0]) or state.account["loss_day"][0] == state.account["day"][0]):
         raise UsageError(f"account {account.name} is not halted; nothing was amended")
     return next_terms(account, state, replace(amended, lifts_halt=lift_halt))

@@ -1,6 +1,6 @@
 """Audit: replay an account from its stored inputs and compare everything the ledger says of it.
 
-Inputs are the account's row, its terms, the candles of the lake up to the watermark, and the opens that the checkpoint
+Inputs are the account's row, its terms, the lake's candles and funding up to the watermark, and the opens that the checkpoint
 remembers of a bar that is not closed. The replay starts from the empty state and steps over all bars in one fold; a ledger
 that was written in any number of cycles has to be the same, bookkeeping aside (promises 1, 3 and 4).
 """
@@ -14,13 +14,15 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from candlewick.account import Account, TermsVersion, read_account
-from candlewick.advancing import advance_account, digests_until
+from candlewick.advancing import advance_account
 from candlewick.amending import AMENDMENT
 from candlewick.candles import FormingBar
 from candlewick.code_version import code_version
 from candlewick.comparing import FIRST, Comparison, Difference, Json, compare_rows, compare_values, flatten, value_text
 from candlewick.cycle import Decided, conclude, new_start, opening_rows
+from candlewick.engine.bars import Beside
 from candlewick.engine.layout import NEVER
+from candlewick.history import candles_until, digests_until
 from candlewick.reports.numbers import format_count
 from candlewick.seen import forming_opens
 from candlewick.store.tables import TABLES
@@ -79,19 +81,20 @@ def stored_watermark_ms(rows: Frames) -> int | None:
     return None if watermarks.is_empty() or watermarks[0] is None else int(watermarks[0])
 
 
-def audit(rows: Frames, candles: Frames, broken: str | None) -> AuditReport:
-    """Replay and compare. ``rows`` as `queries.account_rows` reads them; ``candles`` by symbol, validated, from the anchor on.
+def audit(rows: Frames, candles: Frames, broken: str | None, funding: Frames | None = None) -> AuditReport:
+    """Replay and compare. ``rows`` as `queries.account_rows` reads them; ``candles`` by symbol, validated, from the anchor on;
+    ``funding`` of perpetuals, FUNDING_SCHEMA, by symbol.
 
     Candles after the watermark are not looked at. ``broken``: what the check of the invariants found. Raises what the
     strategies and the engine raise where the account cannot be replayed at all.
     """
     stored = read_stored(rows)
     until_ms = stored.watermark_ms
-    seen = {symbol: _until(candles[symbol], until_ms) for symbol in stored.account.symbols}
-    replayed = _replay(stored, seen)
+    seen = {symbol: candles_until(candles[symbol], until_ms) for symbol in stored.account.symbols}
+    replayed = replay(stored, seen, funding or {})
     comparisons = [_compare_candles(stored, replayed)]
     comparisons += [compare_rows(TABLES[name], rows[name], _replayed_rows(replayed, name)) for name in _REPLAYED]
-    comparisons += [_compare_checkpoint(stored, replayed), _compare_runs(stored, replayed, seen)]
+    comparisons += [_compare_checkpoint(stored, replayed), _compare_runs(stored, replayed, seen, funding or {})]
     watermark_at = None if until_ms is None else rows["checkpoints"]["watermark_at"][0]
     notices = _code_notices(stored, any(one.differences for one in comparisons))
     return AuditReport(
@@ -112,13 +115,14 @@ def read_stored(rows: Frames) -> Stored:
     return Stored(account, rows, watermark_ms, opens)
 
 
-def _replay(stored: Stored, candles: Frames) -> Decided:
-    """The whole life of the account in one fold."""
+def replay(stored: Stored, candles: Frames, funding: Frames) -> Decided:
+    """The whole life of the account in one fold. ``candles`` and ``funding`` up to the watermark, by symbol."""
     account = stored.account
     signals = {terms.version: _signals(terms, candles) for terms in account.terms}
     start = new_start(account)
-    advanced = advance_account(account, start.state, candles, signals, stored.watermark_ms, stored.opens)
-    return conclude(start, advanced, candles)
+    beside = Beside(funding=funding)
+    advanced = advance_account(account, start.state, candles, signals, stored.watermark_ms, stored.opens, beside)
+    return conclude(start, advanced, candles, funding)
 
 
 def _signals(terms: TermsVersion, candles: Frames) -> dict[str, pl.DataFrame]:
@@ -142,7 +146,7 @@ def _replayed_rows(replayed: Decided, table: str) -> pl.DataFrame:
 
 
 def _compare_candles(stored: Stored, replayed: Decided) -> Comparison:
-    """The lake's candles are those that the last cycle saw: one row a symbol."""
+    """The lake's candles and funding are those that the last cycle saw: one row a symbol, and one for a perpetual's payments."""
     checkpoints = stored.rows["checkpoints"]["candle_digests"]
     digests = json.loads(checkpoints[0]) if checkpoints.len() else {}
     found = [
@@ -172,7 +176,7 @@ def _committed(runs: pl.DataFrame) -> pl.DataFrame:
     return runs.filter(pl.col("status") != "failure").sort("watermark_at", "watermark_before", "started_at", "run_id")
 
 
-def _compare_runs(stored: Stored, replayed: Decided, candles: Frames) -> Comparison:
+def _compare_runs(stored: Stored, replayed: Decided, candles: Frames, funding: Frames) -> Comparison:
     """Each run began where the one before ended, processed the bars between, and saw the candles that the lake has."""
     runs = _committed(stored.rows["runs"]).to_dicts()
     length = timedelta(milliseconds=timeframe_ms(stored.account.timeframe))
@@ -185,7 +189,8 @@ def _compare_runs(stored: Stored, replayed: Decided, candles: Frames) -> Compari
         ours: dict[str, Json] = {"watermark_before": value_text(run["watermark_before"]), "bars": run["bars"]}
         theirs: dict[str, Json] = {"watermark_before": value_text(before), "bars": _bars_between(opened_at, before, after)}
         if number % step == 0 or number == len(runs):
-            digests = digests_until(candles, None if after is None else round(after.timestamp() * 1000))
+            until_ms = None if after is None else round(after.timestamp() * 1000)
+            digests = digests_until(stored.account, candles, funding, until_ms)
             ours |= flatten({"candle_digests": json.loads(run["candle_digests"])})
             theirs |= flatten({"candle_digests": dict(digests)})
         found += compare_values("runs", run["run_id"], ours, theirs)
@@ -211,7 +216,3 @@ def _code_notices(stored: Stored, differs: bool) -> tuple[str, ...]:
     if own and differs:
         notices.append(f"{', '.join(own)}: the ledger keeps no version of code outside Candlewick; it may have changed")
     return tuple(notices)
-
-
-def _until(candles: pl.DataFrame, until_ms: int | None) -> pl.DataFrame:
-    return candles.clear() if until_ms is None else candles.filter(pl.col("opened_at").dt.epoch("ms") <= until_ms)

@@ -8,9 +8,10 @@ from datetime import datetime
 import polars as pl
 
 from candlewick.account import Account, account_row, terms_rows
-from candlewick.advancing import Advanced, digests_until, last_bars
+from candlewick.advancing import Advanced, last_bars
 from candlewick.code_version import code_version
 from candlewick.engine.state import EngineState, open_state
+from candlewick.history import digests_until
 from candlewick.journal import Journal, opening_postings, write_journal
 from candlewick.reports.view import AccountView
 from candlewick.results import Status
@@ -64,7 +65,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What a cycle decided and not yet wrote. ``digests`` of the candles up to the new watermark, by symbol."""
+    """What a cycle decided and not yet wrote. ``digests`` of candles and funding up to the new watermark (`history.py`)."""
 
     start: Start
     advanced: Advanced
@@ -100,10 +101,13 @@ def new_start(account: Account) -> Start:
     return Start(account, state, None, {}, {}, frame([], ORDER_ROW), created=True)
 
 
-def conclude(start: Start, advanced: Advanced, candles: Mapping[str, pl.DataFrame]) -> Decided:
-    """Turn what the engine did into rows."""
+def conclude(
+    start: Start, advanced: Advanced, candles: Mapping[str, pl.DataFrame], funding: Mapping[str, pl.DataFrame] | None = None
+) -> Decided:
+    """Turn what the engine did into rows. ``funding`` of the perpetuals there are, by symbol."""
     journal = write_journal(start.account.name, advanced.segments, advanced.state, start.open_orders)
-    return Decided(start, advanced, journal, last_bars(candles), digests_until(candles, advanced.state.watermark_ms))
+    digests = digests_until(start.account, candles, funding or {}, advanced.state.watermark_ms)
+    return Decided(start, advanced, journal, last_bars(candles), digests)
 
 
 def checkpoint_row(decided: Decided) -> pl.DataFrame:

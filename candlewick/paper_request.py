@@ -5,8 +5,11 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from candlewick.account import Account, AccountRequest, Scalar, TermsVersion, common_quote, refuse_mismatch
+from candlewick.advancing import engine_terms
+from candlewick.engine.terms import refuse_impossible
 from candlewick.errors import UsageError
 from candlewick.instruments import Instrument
+from candlewick.rule_texts import read_rules
 from candlewick.settings import LoadedSettings, Settings, load_settings_with_origins
 from candlewick.strategies.catalog import load_strategy, strategy_document, strategy_name
 from candlewick.strategies.contract import Strategy
@@ -27,6 +30,8 @@ class PaperOptions:
     since: str | None = None
     until: str | None = None
     dry_run: bool = False
+    rules: Mapping[str, Scalar] | None = None
+    allow_peeking: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,7 @@ def read_request(options: PaperOptions) -> PaperRequest:
         "paper.strategy": options.strategy,
         "paper.cash": None if options.cash is None else str(options.cash),
         "paper.since": options.since,
+        **{f"rules.{name}": value for name, value in (options.rules or {}).items()},
     }
     loaded: LoadedSettings = load_settings_with_origins({key: value for key, value in overrides.items() if value is not None})
     until_ms = None if options.until is None else parse_utc(options.until)
@@ -84,7 +90,7 @@ def anchor_of(request: PaperRequest, now_ms: int) -> int:
 
 
 def open_account(request: PaperRequest, instruments: Mapping[str, Instrument], now_ms: int) -> Account:
-    """A new account with the terms asked for. Raises UsageError."""
+    """A new account with the terms asked for. Raises UsageError, also for rules that an instrument does not allow."""
     paper = request.settings.paper
     strategy = requested_strategy(request)
     ordered = tuple(instruments[symbol] for symbol in paper.symbols)
@@ -92,9 +98,11 @@ def open_account(request: PaperRequest, instruments: Mapping[str, Instrument], n
     terms = TermsVersion(
         1, anchor_ms, strategy_name(strategy), strategy_document(strategy), request.settings.rules.to_rules(), ordered
     )
-    return Account(
+    account = Account(
         paper.account, paper.market, paper.timeframe, paper.symbols, common_quote(ordered), paper.cash, anchor_ms, (terms,)
     )
+    refuse_impossible(engine_terms(account, terms))
+    return account
 
 
 def check_options(request: PaperRequest, account: Account) -> None:
@@ -109,8 +117,9 @@ def check_options(request: PaperRequest, account: Account) -> None:
     since_ms = None
     if options.since is not None:
         since_ms = floor_to_bar(parse_utc(options.since) + timeframe_ms(account.timeframe) - 1, account.timeframe)
+    rules = read_rules(options.rules, account.current.rules) if options.rules else None
     request_of_account = AccountRequest(
-        options.market, options.symbols, options.timeframe, name, parameters, options.cash, since_ms
+        options.market, options.symbols, options.timeframe, name, parameters, options.cash, since_ms, rules
     )
     refuse_mismatch(account, request_of_account)
 

@@ -17,27 +17,18 @@ from prefect.client.schemas.objects import State
 from prefect.context import SyncClientContext
 from prefect.runtime import flow_run
 
-from candlewick.cli import EXIT_CODES, JsonFlag, ParameterTexts, command_app, main, parse_parameters, python_command
+from candlewick.cli import EXIT_CODES, JsonFlag, ParameterTexts, RuleTexts, command_app, main, parse_parameters, python_command
 from candlewick.errors import CandlewickError, UsageError
 from candlewick.json_text import to_json
 from candlewick.logs import configure_logging
 from candlewick.paper_request import PaperOptions, PaperRequest, read_request
 from candlewick.results import CycleResult
+from candlewick.rule_texts import named_rules
 from candlewick.store.lock import Holder
 from flows.command import result_of, run_flow
-from flows.cycle import (
-    Cycle,
-    begin,
-    commit,
-    compute_all_signals,
-    decide,
-    fail,
-    fetch_all,
-    finish,
-    preview_result,
-    read_candles,
-    stand_aside,
-)
+from flows.cycle import begin, commit, complete_payments, compute_all_signals, decide, fetch_all, read_candles
+from flows.cycle_context import Cycle
+from flows.cycle_ending import fail, finish, preview_result, stand_aside
 
 _HELP = """Paper-trade one account: process every candle that has closed since the last run, and show what happened.
 
@@ -63,6 +54,8 @@ async def paper_trading(
     since: str | None = None,
     until: str | None = None,
     dry_run: bool = False,
+    rules: dict[str, str | int | float | bool] | None = None,
+    allow_peeking: bool = False,
 ) -> State[CycleResult]:
     """One cycle of a paper account; a parameter that is not given comes from the settings, or from the account itself.
 
@@ -70,8 +63,9 @@ async def paper_trading(
     written.
     """
     options = PaperOptions(
-        account, market, tuple(symbols) if symbols else None, timeframe, strategy, parameters, _cash(cash), since, until, dry_run
-    )
+        account, market, tuple(symbols) if symbols else None, timeframe, strategy, parameters, _cash(cash), since, until,
+        dry_run, rules, allow_peeking,
+    )  # fmt: skip
     request = read_request(options)
     log_as_set(request)
     cycle = Cycle(request)
@@ -94,6 +88,7 @@ async def trade(cycle: Cycle) -> State[CycleResult]:
     begun = await begin(cycle)
     fetched = await fetch_all(cycle, begun)
     candles = await read_candles(cycle, begun, fetched)
+    fetched = await complete_payments(cycle, begun, fetched, candles)
     signals = await compute_all_signals(cycle, begun, candles)
     decided = decide(cycle, begun, fetched, candles, signals)
     if cycle.request.options.dry_run:
@@ -133,21 +128,28 @@ def command(
         str | None, Parameter(help="A built-in strategy, or my_pkg.my_mod:MyStrategy. [fibonacci_golden_zone]")
     ] = None,
     param: ParameterTexts = None,
+    rule: RuleTexts = None,
     cash: Annotated[str | None, Parameter(help="Cash a new account starts with, in quote currency. [10000]")] = None,
     since: Annotated[str | None, Parameter(help="First bar of a new account (UTC). [90 days before now]")] = None,
     until: Annotated[str | None, Parameter(help="Process candles closed by this time only (UTC). [now]")] = None,
     dry_run: Annotated[bool, Parameter(help="Show decisions and orders; write none.")] = False,
+    allow_peeking: Annotated[bool, Parameter(help="Trade a strategy although it failed its look-ahead check.")] = False,
     json: JsonFlag = False,
 ) -> int:
     """Run one cycle and print its result."""
     names = tuple(part.strip() for text in symbols for part in text.split(",") if part.strip()) if symbols else None
     parameters: dict[str, str | int | float | bool] = dict(parse_parameters(param))
+    rules: dict[str, str | int | float | bool] = dict(named_rules(rule))
     read_request(
-        PaperOptions(account, market, names, timeframe, strategy, parameters or None, _cash(cash), since, until, dry_run)
-    )
+        PaperOptions(
+            account, market, names, timeframe, strategy, parameters or None, _cash(cash), since, until, dry_run, rules or None,
+            allow_peeking,
+        )
+    )  # fmt: skip
     asked = paper_trading(
         account=account, market=market, symbols=list(names) if names else None, timeframe=timeframe, strategy=strategy,
-        parameters=parameters or None, cash=cash, since=since, until=until, dry_run=dry_run, return_state=True,
+        parameters=parameters or None, cash=cash, since=since, until=until, dry_run=dry_run, rules=rules or None,
+        allow_peeking=allow_peeking, return_state=True,
     )  # fmt: skip
     result = run_flow(result_of(asked))
     _show(result, json)

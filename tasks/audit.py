@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from candlewick.announcing import announce
 from candlewick.audit import AuditReport, Frames, audit, stored_account, stored_watermark_ms
 from candlewick.errors import InvariantViolated
+from candlewick.funding_lake import LOOK_BACK_MS, read_funding
 from candlewick.lake import Lake
 from candlewick.reports.audit_text import audit_markdown
 from candlewick.settings import Settings
@@ -34,7 +35,8 @@ async def audit_ledger(settings: Settings, account: str) -> AuditReport:
     broken = broken_invariant(ledger, account)
     candles = await read_account_candles(settings, rows)
     announce(f"replaying {sum(frame.height for frame in candles.values()):,} candles and comparing")
-    return await asyncio.to_thread(audit, rows, candles, broken)
+    funding = await read_account_funding(settings, rows)
+    return await asyncio.to_thread(audit, rows, candles, broken, funding)
 
 
 def broken_invariant(ledger: Ledger, account: str) -> str | None:
@@ -56,6 +58,26 @@ async def read_account_candles(settings: Settings, rows: Frames) -> dict[str, pl
         await access.market.close()
     end_ms = account.anchor_ms if watermark_ms is None else watermark_ms + timeframe_ms(account.timeframe)
     return await asyncio.to_thread(read_windows, Lake(settings.lake.url), series, account.anchor_ms, end_ms)
+
+
+async def read_account_funding(settings: Settings, rows: Frames) -> dict[str, pl.DataFrame]:
+    """The lake's funding of the account's perpetuals, from before its anchor to its watermark's close, by symbol.
+
+    What is absent is not refused here: its digest differs.
+    """
+    account, watermark_ms = stored_account(rows), stored_watermark_ms(rows)
+    perpetuals = [one.symbol for one in account.current.instruments if one.kind == "perpetual"]
+    if not perpetuals:
+        return {}
+    access = await open_market(account.market, settings, watermark_ms)
+    try:
+        series = {symbol: access.market.series(symbol, account.timeframe) for symbol in perpetuals}
+    finally:
+        await access.market.close()
+    lake = Lake(settings.lake.url)
+    end_ms = account.anchor_ms if watermark_ms is None else watermark_ms + timeframe_ms(account.timeframe)
+    frames = [asyncio.to_thread(read_funding, lake, one, account.anchor_ms - LOOK_BACK_MS, end_ms) for one in series.values()]
+    return dict(zip(perpetuals, await asyncio.gather(*frames), strict=True))
 
 
 @task(name="publish-audit", task_run_name="publish the audit of {report.account}", cache_policy=NO_CACHE, timeout_seconds=120)

@@ -9,8 +9,10 @@ import polars as pl
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from candlewick.candles import Series
+from candlewick.candles import Series, opened_at_ms
+from candlewick.errors import CandlewickError, FundingMissing, UsageError
 from candlewick.findings import note_findings
+from candlewick.funded import Funded, funded_bar, waiting_text
 from candlewick.funding import require_funding
 from candlewick.funding_lake import (
     LOOK_BACK_MS,
@@ -69,6 +71,70 @@ async def complete_funding(
         )
     )
     return dict(zip(perpetuals, frames, strict=True))
+
+
+async def complete_known_funding(
+    access: MarketAccess,
+    lake: Lake,
+    instruments: Mapping[str, Instrument],
+    series: Mapping[str, Series],
+    candles: Mapping[str, pl.DataFrame],
+    last_ms: int,
+) -> Funded:
+    """As ``complete_funding`` for the bars of ``candles`` up to the one at ``last_ms``, except that what is late is waited for.
+
+    What a market does not answer is taken from the lake as far as it goes, and said. Raises FundingMissing for a payment that is
+    not merely late (`candlewick/funded.py`), UsageError where the market has no funding of a symbol, LakeError.
+    """
+    perpetuals = [symbol for symbol, instrument in instruments.items() if instrument.kind == "perpetual"]
+    parts = await asyncio.gather(
+        *(_known(access, lake, instruments[symbol], series[symbol], candles[symbol], last_ms) for symbol in perpetuals),
+        return_exceptions=True,
+    )
+    for part in parts:
+        if isinstance(part, BaseException):
+            raise part
+    known = [part for part in parts if isinstance(part, Funded)]
+    ends = [part.until_ms for part in known if part.until_ms is not None]
+    return Funded(
+        payments={symbol: frame for part in known for symbol, frame in part.payments.items()},
+        until_ms=min(ends) if ends else None,
+        waiting=tuple(text for part in known for text in part.waiting),
+        failures={symbol: why for part in known for symbol, why in part.failures.items()},
+    )
+
+
+async def _known(
+    access: MarketAccess, lake: Lake, instrument: Instrument, series: Series, candles: pl.DataFrame, last_ms: int
+) -> Funded:
+    """One perpetual's payments as far as they are known; a market that does not answer is no reason to forget what is."""
+    symbol, length_ms = instrument.symbol, timeframe_ms(series.timeframe)
+    bars = opened_at_ms(candles)
+    bars = bars[bars <= last_ms]
+    since_ms, until_ms = int(bars[0]), int(bars[-1]) + length_ms
+    failure: Exception | None = None
+    try:
+        await _complete(access, lake, instrument, series, (since_ms, until_ms))
+    except UsageError:
+        raise
+    except FundingMissing:
+        failure = None  # how much of it is missing, and whether it may be late, is judged below
+    except (CandlewickError, TimeoutError) as error:
+        failure = error
+    known = await asyncio.to_thread(read_funding, lake, series, since_ms - LOOK_BACK_MS, until_ms)
+    try:
+        end_ms = funded_bar(symbol, known, bars, length_ms, instrument.funding_interval_h)
+    except FundingMissing:
+        if failure is not None:
+            raise failure from None
+        raise
+    late = failure is None and end_ms < int(bars[-1])
+    return Funded(
+        payments={symbol: known},
+        until_ms=end_ms,
+        waiting=(waiting_text(symbol, known, max(end_ms, since_ms - length_ms), length_ms),) if late else (),
+        failures={} if failure is None else {symbol: str(failure) or type(failure).__name__},
+    )
 
 
 async def _complete(

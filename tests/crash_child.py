@@ -104,20 +104,22 @@ class NoClient:
 
 
 def call_tasks_directly() -> None:
-    """Replace the tasks that flows/cycle.py calls, and leave out what only a Prefect server can take."""
+    """Replace the tasks that a cycle's steps call, and leave out what only a Prefect server can take."""
     from prefect.tasks import Task
 
     import flows.cycle
+    import flows.cycle_ending
     import flows.paper_trading
 
     async def publish_nothing(*_: object) -> None: ...
 
-    for name, value in list(vars(flows.cycle).items()):
-        if isinstance(value, Task):
-            setattr(flows.cycle, name, DirectTask(value.fn))
+    for module in (flows.cycle, flows.cycle_ending):
+        for name, value in list(vars(module).items()):
+            if isinstance(value, Task):
+                setattr(module, name, DirectTask(value.fn))
     flows.paper_trading.SyncClientContext = NoClient  # type: ignore[assignment,misc]
-    flows.cycle.publish_artifacts = publish_nothing  # type: ignore[assignment]
-    flows.cycle.emit_cycle_events = lambda *_: None
+    flows.cycle_ending.publish_artifacts = publish_nothing  # type: ignore[assignment]
+    flows.cycle_ending.emit_cycle_events = lambda *_: None
 
 
 def prepare() -> None:

@@ -20,7 +20,8 @@ from candlewick.settings import LakeSettings, StoreSettings
 from candlewick.store.database import Database
 from candlewick.store.ledger import Ledger
 from candlewick.store.tables import TABLES
-from flows.cycle import Cycle, begin, commit, compute_all_signals, decide, fetch_all, read_candles
+from flows.cycle import begin, commit, complete_payments, compute_all_signals, decide, fetch_all, read_candles
+from flows.cycle_context import Cycle
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ async def _cycle(request: PaperRequest) -> Decided:
         begun = await begin(cycle)
         fetched = await fetch_all(cycle, begun)
         candles = await read_candles(cycle, begun, fetched)
+        fetched = await complete_payments(cycle, begun, fetched, candles)
         signals = await compute_all_signals(cycle, begun, candles)
         decided = decide(cycle, begun, fetched, candles, signals)
         commit(cycle, begun, fetched, decided)
