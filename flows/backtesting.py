@@ -16,6 +16,7 @@ from cyclopts import Parameter
 from candlewick.backtest_rows import BacktestRun, RunKind
 from candlewick.cli import FAILURE, SUCCESS, JsonFlag, command_app, main, python_command
 from candlewick.json_text import to_json
+from candlewick.preloading import preload_engine
 from candlewick.reports.measures import figure_value
 from candlewick.settings import load_settings
 from candlewick.store.queries import refuse_unknown
@@ -48,6 +49,7 @@ def run_command(asked: Asked | None = None, *, json: JsonFlag = False) -> int:
 
     given = (asked or Asked()).parameters()
     read_parameters(given).strategy()
+    preload_engine()
     result = run_flow(result_of(backtest(**given, return_state=True)))
     _show_run(result, json)
     return FAILURE if result.view is None else SUCCESS
