@@ -1,6 +1,7 @@
 """Chunks on other processes of this machine, through prefect-dask. Imported only where it is asked for: Dask takes a second."""
 
 import asyncio
+import logging
 import os
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator
@@ -13,7 +14,7 @@ from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 
 from candlewick.backtesting.chunks import Chunk, ChunkDone
 from candlewick.backtesting.set_runner import SetRunner
-from tasks.searches import compute_sets_elsewhere
+from tasks.chunks import compute_sets_elsewhere
 
 _AHEAD = 3
 """Chunks that wait for each process: enough that none stands idle, few enough that they are no memory."""
@@ -24,7 +25,14 @@ async def spread_over_processes(
 ) -> AsyncGenerator[tuple[Chunk, ChunkDone], None]:
     """Every chunk in order, computed by as many processes as there are processors. Raises what computing raises."""
     processes = os.cpu_count() or 1
-    cluster = {"n_workers": processes, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    cluster: dict[str, int | bool | str] = {
+        "n_workers": processes,
+        "threads_per_worker": 1,
+        "processes": True,
+        "dashboard_address": "127.0.0.1:0",
+    }
+    cluster["silence_logs"] = logging.ERROR
     with reachable_server(), DaskTaskRunner(cluster_kwargs=cluster) as dask:
         waiting = deque[tuple[Chunk, PrefectDaskFuture[ChunkDone]]]()
         for chunk in chunks:

@@ -50,7 +50,7 @@ from flows.search_steps import (
     search_folder,
     search_window,
 )
-from tasks.searches import compute_sets
+from tasks.chunks import compute_sets
 
 Runner = Literal["threads", "dask"]
 _MEASURED = 64

@@ -1,6 +1,5 @@
-"""The steps of a search: chunks of parameter sets, the report, what Prefect's UI shows."""
+"""The ending of a search: its report, the run store, what Prefect's UI shows."""
 
-import asyncio
 from pathlib import Path
 
 from prefect import task
@@ -8,28 +7,9 @@ from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from candlewick.backtest_rows import BacktestRun
-from candlewick.backtesting.chunks import Chunk, ChunkDone
-from candlewick.backtesting.set_runner import SetRunner
 from candlewick.reports.backtest_text import set_rows, sweep_markdown, walk_forward_markdown
 from candlewick.reports.backtest_view import SweepView, WalkForwardView
 from candlewick.store.backtests import Backtests, Outcome
-
-# The cache of a chunk is its file, whose name says all that it was computed from; Prefect's own would know less.
-
-
-@task(name="compute-sets", task_run_name="sets {chunk.title}", cache_policy=NO_CACHE, persist_result=False)
-async def compute_sets(runner: SetRunner, chunk: Chunk, folder: Path, threads: int | None) -> ChunkDone:
-    """One chunk, in this process; a chunk that has begun is finished and kept even when the flow is stopped meanwhile.
-
-    Raises StrategyFailed, UnknownStrategy, EngineOverflow, LakeError.
-    """
-    return await asyncio.to_thread(chunk.finish, runner, folder, threads)
-
-
-@task(name="compute-sets", task_run_name="sets {chunk.title}", cache_policy=NO_CACHE, persist_result=False)
-def compute_sets_elsewhere(runner: SetRunner, chunk: Chunk, folder: Path) -> ChunkDone:
-    """One chunk, in whatever process this is asked for; it reads the candles that were shipped."""
-    return chunk.finish(runner, folder, 1)
 
 
 @task(name="write-search-report", task_run_name="report {view.run_id}", cache_policy=NO_CACHE, timeout_seconds=600)

@@ -1,0 +1,28 @@
+"""Chunks of parameter sets, as steps of a flow. Imports neither the store nor a market: other processes import this, too.
+
+The cache of a chunk is its file, whose name says all that it was computed from; Prefect's own would know less.
+"""
+
+import asyncio
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from candlewick.backtesting.chunks import Chunk, ChunkDone
+from candlewick.backtesting.set_runner import SetRunner
+
+
+@task(name="compute-sets", task_run_name="sets {chunk.title}", cache_policy=NO_CACHE, persist_result=False)
+async def compute_sets(runner: SetRunner, chunk: Chunk, folder: Path, threads: int | None) -> ChunkDone:
+    """One chunk, in this process; a chunk that has begun is finished and kept even when the flow is stopped meanwhile.
+
+    Raises StrategyFailed, UnknownStrategy, EngineOverflow, LakeError.
+    """
+    return await asyncio.to_thread(chunk.finish, runner, folder, threads)
+
+
+@task(name="compute-sets", task_run_name="sets {chunk.title}", cache_policy=NO_CACHE, persist_result=False)
+def compute_sets_elsewhere(runner: SetRunner, chunk: Chunk, folder: Path) -> ChunkDone:
+    """One chunk, in whatever process this is asked for; it reads the candles that were shipped."""
+    return chunk.finish(runner, folder, 1)
