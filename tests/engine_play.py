@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 
@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from candlewick.candles import CANDLE_SCHEMA
-from candlewick.engine.bars import EngineInput, build_input
+from candlewick.engine.bars import Beside, EngineInput, build_input
 from candlewick.engine.layout import NEVER, Kind, Leg, Outcome, Phase, Rule
 from candlewick.engine.run import Advance, advance, advance_open
 from candlewick.engine.state import EngineState, open_state
@@ -28,31 +28,32 @@ _PRICED = (Rule.STOP_BEYOND_ENTRY, Rule.TARGET_BEYOND_ENTRY)
 
 @dataclass(frozen=True)
 class Market:
-    """Candles and completed signals by symbol."""
+    """Candles and completed signals by symbol, with funding and finer candles."""
 
     terms: Terms
     candles: Frames
     signals: Frames
+    beside: Beside = field(default_factory=Beside)
 
     def input(self) -> EngineInput:
-        return build_input(self.terms, self.candles, self.signals, None, 10**15)
+        return build_input(self.terms, self.candles, self.signals, None, 10**15, self.beside)
 
     def opened(self) -> EngineState:
         return open_state(self.terms.initial_cash, len(self.terms.instruments))
 
 
-def candle_frame(rows: Sequence[tuple[int, float, float, float, float]]) -> pl.DataFrame:
-    """Rows of (open time in ms, open, high, low, close)."""
+def candle_frame(rows: Sequence[tuple[int, float, float, float, float]], volumes: Sequence[float] | None = None) -> pl.DataFrame:
+    """Rows of (open time in ms, open, high, low, close); a volume of 1 where none is given."""
     columns = list(zip(*rows, strict=True)) if rows else [()] * 5
     times = pl.Series("opened_at", list(columns[0]), dtype=pl.Int64).cast(CANDLE_SCHEMA["opened_at"])
     prices = [
         pl.Series(name, list(column), dtype=pl.Float64)
         for name, column in zip(("open", "high", "low", "close"), columns[1:], strict=True)
     ]
-    return pl.DataFrame([times, *prices, pl.Series("volume", [1.0] * len(rows), dtype=pl.Float64)])
+    return pl.DataFrame([times, *prices, pl.Series("volume", volumes or [1.0] * len(rows), dtype=pl.Float64)])
 
 
-def signal_frame(times: Sequence[int], decisions: Sequence[Mapping[str, str | float]]) -> pl.DataFrame:
+def signal_frame(times: Sequence[int], decisions: Sequence[Mapping[str, str | float | int]]) -> pl.DataFrame:
     """One completed row a candle; an empty mapping is HOLD."""
     rows = [{"action": "HOLD", **decision, "opened_at": time} for time, decision in zip(times, decisions, strict=True)]
     columns = {name: [row.get(name) for row in rows] for name in SIGNAL_SCHEMA}
@@ -75,10 +76,14 @@ def stored(state: EngineState) -> EngineState:
 
 
 def play_in_pieces(market: Market, lengths: Iterator[int], early: Iterator[bool]) -> list[Advance]:
-    """All bars in pieces of the given lengths; where ``early`` says so, a piece's first open is played while it is forming."""
+    """All bars in pieces of the given lengths; where ``early`` says so, a piece's first open is played while it is forming.
+
+    Not with perpetuals: what is paid at an open may be published after it.
+    """
     bars, state, first, pieces = market.input(), market.opened(), 0, []
+    perpetual = any(instrument.kind == "perpetual" for instrument in market.terms.instruments)
     while first < len(bars.times):
-        if next(early):
+        if next(early) and not perpetual:
             pieces.append(advance_open(state, market.terms, int(bars.times[first]), bars.market.prices[:, first, 0]))
             state = stored(pieces[-1].state)
         last = first + max(next(lengths), 1)
