@@ -32,6 +32,8 @@ _CANCELLED = {
     Why.POSITION_CLOSED: "the position is closed",
     Why.REPLACED: "a newer decision took its place",
     Why.BUDGET_SPENT: "what was left of its budget is below the exchange's minimum",
+    Why.TOO_SMALL: "a part would be below the exchange's minimum: everything leaves at the first target",
+    Why.NOT_REVERSED: "the position that it was to reverse could not be closed",
 }
 _MOVED = {
     Why.TARGET_1: "to the entry after the first target",

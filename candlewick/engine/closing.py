@@ -4,7 +4,7 @@ import numpy as np
 
 from candlewick.compiled import njit_inline, njit_inner
 from candlewick.engine.arithmetic import floor_product, notional_of, sum_amounts
-from candlewick.engine.entering import trailing_level
+from candlewick.engine.entering import entry_level, trailing_level
 from candlewick.engine.layout import CLOSE, HIGH, LOW, NEVER, RATE, Form, Kind, Leg, Pending, Rule, Why
 from candlewick.engine.matching import move_stop
 from candlewick.engine.posting import drop_entry, order, record
@@ -45,7 +45,10 @@ def close_positions(account, positions, active, instruments, rules, market, row,
                 count = _trail(account, position, instruments[symbol], market, row, symbol, closed_at, events, count)
             if position.time_stop_at != NEVER and closed_at >= position.time_stop_at and position.exit_leg == Leg.NONE:
                 position.exit_leg, position.exit_decided_at, position.exit_quantity = Leg.TIME_STOP, closed_at, 0
+                position.time_stop_at = NEVER
                 side = position.side
+                if position.pending != Pending.NONE and position.pending_side == side:
+                    count = drop_entry(account, position, events, count, Kind.CANCEL, symbol, closed_at, Why.REPLACED)
                 count = order(
                     account, events, count, symbol, closed_at, Leg.TIME_STOP, closed_at, -side, side, 0, position.quantity
                 )
@@ -63,7 +66,7 @@ def _trail(account, position, instrument, market, row, symbol, closed_at, events
     side = position.side
     # An entry inside the bar: the bar's extreme may lie before it, its close does not.
     reached = market.prices[symbol, row, HIGH] if side > 0 else market.prices[symbol, row, LOW]
-    if position.inside == 1:
+    if position.inside > 0:
         reached = market.prices[symbol, row, CLOSE]
     level, why = position.stop, Why.TRAILED
     if side * (reached - position.best) > 0:
@@ -72,8 +75,9 @@ def _trail(account, position, instrument, market, row, symbol, closed_at, events
             level = trailing_level(position, instrument)
     if position.break_even > 0 and side * (reached - position.break_even) >= 0:
         position.break_even = 0
-        if level == 0 or side * (position.entry_price - level) > 0:
-            level, why = position.entry_price, Why.BREAK_EVEN
+        entry = entry_level(position, instrument)
+        if level == 0 or side * (entry - level) > 0:
+            level, why = entry, Why.BREAK_EVEN
     if position.stop == 0 and level > 0 and position.exit_leg == Leg.NONE:
         position.stop = level
         return order(

@@ -46,7 +46,9 @@ def _leave(account, positions, instruments, rules, decision, at, events, count):
     opens = decision.action != Action.EXIT and _opens(rules, instrument, side)
     waiting = position.pending != Pending.NONE
     held = position.quantity > 0
-    if waiting and (decision.action == Action.EXIT or position.pending_side != side or (opens and not held)):
+    if waiting and (
+        decision.action == Action.EXIT or position.pending_side != side or (opens and not (held and position.side == side))
+    ):
         count = drop_entry(account, position, events, count, Kind.CANCEL, symbol, closed_at, Why.REPLACED)
     if held and (decision.action == Action.EXIT or position.side != side):
         reverses = opens and rules.reverse == 1
@@ -86,9 +88,10 @@ def _enter(account, positions, instruments, rules, prices, row, decision, at, ta
     adds = held and not reverses and position.exit_leg == Leg.NONE and position.pending == Pending.NONE
     if held and not reverses and not (adds and (rules.sizing == Sizing.TARGET_WEIGHT or position.entries < rules.max_entries)):
         return _signal(account, events, count, symbol, closed_at, Outcome.ALREADY_IN_POSITION)
-    wanted, share, rule, limit, value = wanted_budget(account, rules, instrument, decision, prices[symbol, row, CLOSE], side)
+    price = prices[symbol, row, CLOSE] if decision.entry_type == Pending.MARKET else decision.entry_price
+    wanted, share, rule, limit, value = wanted_budget(account, rules, instrument, decision, price, side)
     if adds and rules.sizing == Sizing.TARGET_WEIGHT and rule == Rule.NONE:
-        wanted -= _committed(position, instrument)
+        wanted, share = wanted - _committed(position, instrument), NEVER
         if abs(wanted) < max(floor_product(max(account.equity, 0), rules.rebalance_share, RATE), 1):
             return _signal(account, events, count, symbol, closed_at, Outcome.ALREADY_IN_POSITION)
         if wanted < 0:

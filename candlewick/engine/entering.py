@@ -84,7 +84,7 @@ def _protect(account, position, instrument, rules, price, stop, target_1, target
     if not adds or target_1 > 0 or target_2 > 0:
         position.target_1, position.target_2 = target_1, target_2
     if not adds or position.pending_trail_form != Form.NONE:
-        position.trail_form, position.trail = position.pending_trail_form, position.pending_trail
+        position.trail_form, position.trail, position.best = position.pending_trail_form, position.pending_trail, price
     if not adds or position.pending_break_even > 0:
         distance = floor_product(price, position.pending_break_even, RATE)
         position.break_even = price + side * distance if position.pending_break_even > 0 else 0
@@ -93,6 +93,8 @@ def _protect(account, position, instrument, rules, price, stop, target_1, target
         position.time_stop_at = at + bars_ms if position.pending_time_stop_bars > 0 else NEVER
     if position.trail_form != Form.NONE and position.stop == 0:
         position.stop = trailing_level(position, instrument)
+    if _leaves_at_the_first(position, instrument, rules):
+        position.target_2 = 0
     return protect_again(account, position, instrument, rules, events, count, symbol, at)
 
 
@@ -100,9 +102,10 @@ def _protect(account, position, instrument, rules, price, stop, target_1, target
 def protect_again(account, position, instrument, rules, events, count, symbol, at):
     """Say what protects the position as it is now: all of it at the stop, its parts at the targets. Returns the event count."""
     side, decided_at = position.side, position.decided_at
-    part = _first_part(instrument, rules, position.quantity, position.target_1, position.target_2)
-    if position.target_1 > 0 and position.target_2 > 0 and part == position.quantity:
+    if _leaves_at_the_first(position, instrument, rules):
         position.target_2 = 0
+        count = cancel(account, events, count, Kind.CANCEL, symbol, at, Leg.TARGET_2, decided_at, side, Why.TOO_SMALL)
+    part = _first_part(instrument, rules, position.quantity, position.target_1, position.target_2)
     position.target_1_quantity = part
     last_part = position.quantity - part if position.target_1 > 0 else position.quantity
     levels = (
@@ -117,12 +120,26 @@ def protect_again(account, position, instrument, rules, events, count, symbol, a
 
 
 @njit_inner
+def entry_level(position, instrument):
+    """Where a stop at the entry stands: the entry price, for several entries their average on the tick away from the market."""
+    return max(worse_tick(position.entry_price, -position.side, instrument.tick), instrument.tick)
+
+
+@njit_inner
 def trailing_level(position, instrument):
     """Where the trailing stop stands for the best price so far, on the tick away from it, one tick at the least."""
     distance = position.trail
     if position.trail_form == Form.RATE:
         distance = floor_product(position.best, position.trail, RATE)
     return max(worse_tick(position.best - position.side * distance, -position.side, instrument.tick), instrument.tick)
+
+
+@njit_inner
+def _leaves_at_the_first(position, instrument, rules):
+    """Whether a second target has nothing to wait for: a part would be too small to trade."""
+    if position.target_1 == 0 or position.target_2 == 0:
+        return False
+    return _first_part(instrument, rules, position.quantity, position.target_1, position.target_2) == position.quantity
 
 
 @njit_inner

@@ -110,6 +110,8 @@ def fold(
             d_end += 1
         while f_end < fundings.shape[0] and fundings[f_end].row == row:
             f_end += 1
+        if count + room + f_end - f > events.shape[0]:
+            break
         count = step(
             one, positions, active, instruments, terms, market, row, decisions, d, d_end, fundings, f, f_end, days, day, sums,
             events, count,

@@ -62,7 +62,7 @@ POSITION = _record(
     "trail",
     "break_even",  # price from which on the stop stands at the entry, 0 for none
     "time_stop_at",  # close from which on the position is left, NEVER otherwise
-    "inside",  # 1 when the entry filled inside the bar that is being processed
+    "inside",  # 1 when an entry filled inside the bar that is being processed, 2 when in an earlier one of its finer bars
     "last_price",  # 0 where nothing is held
     "last_volume",  # of the last closed bar
     "used_volume",  # of what the participation cap allows in the bar that is being processed
@@ -344,6 +344,8 @@ class Why(IntEnum):
     TARGET_1 = 4
     TRAILED = 5
     BREAK_EVEN = 6
+    TOO_SMALL = 7
+    NOT_REVERSED = 8
 
 
 class Form(IntEnum):

@@ -26,8 +26,8 @@ from candlewick.engine.arithmetic import (
     notional_of,
     taker_price,
 )
-from candlewick.engine.entering import enter_at, protect_again
-from candlewick.engine.layout import HIGH, LOW, NEVER, OPEN, RATE, Capital, Kind, Leg, Pending, Phase, Why
+from candlewick.engine.entering import enter_at, entry_level, protect_again
+from candlewick.engine.layout import HIGH, LOW, NEVER, OPEN, RATE, Capital, Form, Kind, Leg, Pending, Phase, Why
 from candlewick.engine.posting import cancel, clear_exit, close_out, drop_entry, pay_funding, record, reduce
 
 
@@ -41,7 +41,7 @@ def open_phase(account, positions, active, instruments, rules, prices, row, fund
     """
     if account.opened_at >= at:
         return count
-    count = _funding(account, positions, instruments, prices, row, fundings, first, last, 0, tally, events, count)
+    count = _funding(account, positions, instruments, rules, prices, row, fundings, first, last, 0, at, tally, events, count)
     for number in range(active[-1]):
         symbol = active[number]
         position = positions[symbol]
@@ -63,21 +63,24 @@ def open_phase(account, positions, active, instruments, rules, prices, row, fund
         symbol = active[number]
         if prices[symbol, row, OPEN] > 0 and positions[symbol].pending != Pending.NONE:
             count = _enter_at_open(account, positions, instruments, rules, prices, row, at, tally, events, count, symbol)
-    count = _funding(account, positions, instruments, prices, row, fundings, first, last, 1, tally, events, count)
+    count = _funding(account, positions, instruments, rules, prices, row, fundings, first, last, 1, at, tally, events, count)
     account.opened_at = at
     return count
 
 
 @njit_inline
-def _funding(account, positions, instruments, prices, row, fundings, first, last, inside, tally, events, count):
-    """Funding due at the bar's open (0) or after it (1), at the open's price, on what is held then."""
+def _funding(account, positions, instruments, rules, prices, row, fundings, first, last, inside, at, tally, events, count):
+    """Funding due at the bar's open (0) or after it (1), at the open's price, on what is held then.
+
+    A payment that leaves too little margin liquidates the position at the open.
+    """
     for number in range(first, last):
         due = fundings[number]
-        position = positions[due.symbol]
-        if due.inside == inside and position.quantity > 0 and prices[due.symbol, row, OPEN] > 0:
-            count = pay_funding(
-                account, position, instruments[due.symbol], tally, events, count, due.symbol, prices[due.symbol, row, OPEN], due
-            )
+        position, instrument, opened = positions[due.symbol], instruments[due.symbol], prices[due.symbol, row, OPEN]
+        if due.inside == inside and position.quantity > 0 and opened > 0:
+            count = pay_funding(account, position, instrument, tally, events, count, due.symbol, opened, due)
+            if _reached(-position.side, opened, position.liquidation):
+                count = _liquidate(account, position, instrument, rules, opened, Phase.OPEN, at, tally, events, count, due.symbol)
     return count
 
 
@@ -94,16 +97,16 @@ def intrabar_phase(account, positions, active, instruments, rules, market, row, 
         if market.detail_spans.shape[0] > 0:
             begin, end = market.detail_spans[symbol, row, 0], market.detail_spans[symbol, row, 1]
         if begin == end:
-            high, low = market.prices[symbol, row, HIGH], market.prices[symbol, row, LOW]
-            count = _inside(account, position, instrument, rules, high, low, at, tally, events, count, symbol)
+            bar = market.prices[symbol, row]
+            opened, high, low = bar[OPEN], bar[HIGH], bar[LOW]
+            count = _inside(account, position, instrument, rules, opened, high, low, at, tally, events, count, symbol)
             continue
         for number in range(begin, end):
-            position.inside = 0
-            opened = market.detail_opens[number]
-            if number > begin and position.quantity > 0:
-                count = _leave_at_open(account, position, instrument, rules, opened, False, at, tally, events, count, symbol)
-            high, low = market.detail_highs[number], market.detail_lows[number]
-            count = _inside(account, position, instrument, rules, high, low, at, tally, events, count, symbol)
+            position.inside = 2 if position.inside > 0 else 0
+            opened, high, low = market.detail_opens[number], market.detail_highs[number], market.detail_lows[number]
+            if number > begin:
+                count = _finer_open(account, position, instrument, rules, opened, at, tally, events, count, symbol)
+            count = _inside(account, position, instrument, rules, opened, high, low, at, tally, events, count, symbol)
     return count
 
 
@@ -114,22 +117,42 @@ def _is_bare(position):
 
 
 @njit_inner
-def _inside(account, position, instrument, rules, high, low, at, tally, events, count, symbol):
+def _inside(account, position, instrument, rules, opened, high, low, at, tally, events, count, symbol):
+    """Entry, then liquidation or stop, then targets. Where the stop of a new position is passed already, it fills at the open."""
+    since = opened
     if position.pending == Pending.LIMIT or position.pending == Pending.STOP:
+        level = position.pending_price
         count = _enter_inside(account, position, instrument, rules, high, low, at, tally, events, count, symbol)
+        since = level if position.inside == 1 else opened
     if position.quantity == 0:
         return count
-    worst = low if position.side > 0 else high
-    best = high if position.side > 0 else low
-    if _reached(-position.side, worst, position.liquidation) and not _nearer_stop(position):
-        return _liquidate(
-            account, position, instrument, rules, position.liquidation, Phase.INTRABAR, at, tally, events, count, symbol
-        )
-    if _reached(-position.side, worst, position.stop):
-        return _stop_out(account, position, instrument, rules, position.stop, Phase.INTRABAR, at, tally, events, count, symbol)
+    side = position.side
+    worst, best = (low, high) if side > 0 else (high, low)
+    falls = _reached(-side, worst, position.liquidation)
+    if _reached(-side, worst, position.stop) and (_nearer_stop(position) or not falls):
+        reference = position.stop if side * (since - position.stop) > 0 else since
+        count = _stop_out(account, position, instrument, rules, reference, Phase.INTRABAR, at, tally, events, count, symbol)
+        if position.quantity == 0 or not falls:
+            return count
+    if falls:
+        reference = position.liquidation if side * (since - position.liquidation) > 0 else since
+        return _liquidate(account, position, instrument, rules, reference, Phase.INTRABAR, at, tally, events, count, symbol)
     if position.inside == 1:
         return count
     return _take_targets(account, position, instrument, rules, best, Phase.INTRABAR, at, tally, events, count, symbol)
+
+
+@njit_inner
+def _finer_open(account, position, instrument, rules, opened, at, tally, events, count, symbol):
+    """At the open of a finer bar inside the bar: what protects the position, then a limit or stop entry that it has reached."""
+    if position.quantity > 0:
+        count = _leave_at_open(account, position, instrument, rules, opened, False, at, tally, events, count, symbol)
+    if position.pending == Pending.LIMIT or position.pending == Pending.STOP:
+        before = position.quantity
+        count = _meet_open(account, position, instrument, rules, opened, at, tally, events, count, symbol)
+        if position.quantity > before:
+            position.inside = 2
+    return count
 
 
 @njit_inline
@@ -225,19 +248,32 @@ def _stop_out(account, position, instrument, rules, reference, phase, at, tally,
             account, position, instrument, tally, events, count, symbol, at, Leg.STOP, position.decided_at, phase,
             quantity, position.quantity - quantity, price, reference, instrument.taker_rate,
         )  # fmt: skip
-        if not filled:
-            position.stop = 0  # refused by the exchange's minimum, as it would be at every bar
+        if not filled:  # refused by the exchange's minimum, as it would be at every bar
+            _end_stop(position)
             return count
         position.used_volume += quantity if rules.volume_rate != NEVER else 0
-    position.stop = 0
+    _end_stop(position)
     position.stopped_at = at
     if position.quantity == 0:
         return close_out(account, position, tally, events, count, symbol, at)
+    if filled:
+        count = protect_again(account, position, instrument, rules, events, count, symbol, at)
+    if position.pending != Pending.NONE and position.pending_side == position.side:
+        count = drop_entry(account, position, events, count, Kind.CANCEL, symbol, at, Why.REPLACED)
     if position.exit_leg != Leg.NONE:
         leg, decided_at = position.exit_leg, position.exit_decided_at
         count = cancel(account, events, count, Kind.CANCEL, symbol, at, leg, decided_at, position.side, Why.REPLACED)
     position.exit_leg, position.exit_decided_at, position.exit_quantity = Leg.STOP, position.decided_at, 0
     return count
+
+
+@njit_inner
+def _end_stop(position):
+    """The stop has done its part, and nothing makes another of the same order."""
+    position.stop = 0
+    position.trail_form = Form.NONE
+    position.trail = 0
+    position.break_even = 0
 
 
 @njit_inner
@@ -250,8 +286,9 @@ def _take_targets(account, position, instrument, rules, reached, phase, at, tall
         )  # fmt: skip
         if filled and position.quantity == 0:
             return close_out(account, position, tally, events, count, symbol, at)
-        if filled and rules.stop_to_entry == 1 and position.side * (position.entry_price - position.stop) > 0:
-            count = move_stop(account, position, position.entry_price, at, events, count, symbol, Why.TARGET_1)
+        entry = entry_level(position, instrument)
+        if filled and rules.stop_to_entry == 1 and position.side * (entry - position.stop) > 0:
+            count = move_stop(account, position, entry, at, events, count, symbol, Why.TARGET_1)
     if position.target_2 > 0:
         filled, count = _take(
             account, position, instrument, rules, reached, phase, Leg.TARGET_2, position.target_2,
@@ -322,11 +359,21 @@ def move_stop(account, position, price, at, events, count, symbol, why):
 def _enter_at_open(account, positions, instruments, rules, prices, row, at, tally, events, count, symbol):
     """A market entry fills at the open; a limit or stop entry that the open has reached fills at the open, too."""
     position, instrument, opened = positions[symbol], instruments[symbol], prices[symbol, row, OPEN]
-    side = position.pending_side
     if position.pending_expires_at != NEVER and at >= position.pending_expires_at:
         return drop_entry(account, position, events, count, Kind.EXPIRY, symbol, at, Why.NONE)
     if rules.capital == Capital.EQUITY_AT_OPEN and position.pending_share != NEVER and position.pending_filled == 0:
         position.pending_budget = _budget_at_open(account, positions, instruments, prices, row, symbol)
+    return _meet_open(account, position, instrument, rules, opened, at, tally, events, count, symbol)
+
+
+@njit_inner
+def _meet_open(account, position, instrument, rules, opened, at, tally, events, count, symbol):
+    """The entry that waits fills at an open if that is where it fills. One that reverses waits until the position is gone."""
+    side = position.pending_side
+    if position.quantity > 0 and position.side != side:
+        if position.exit_leg != Leg.NONE:
+            return count
+        return drop_entry(account, position, events, count, Kind.CANCEL, symbol, at, Why.NOT_REVERSED)
     if position.pending == Pending.LIMIT:
         if not _reached(-side, opened, beyond(position.pending_price, -side, rules)):
             return count
@@ -359,6 +406,8 @@ def _budget_at_open(account, positions, instruments, prices, row, symbol):
 def _enter_inside(account, position, instrument, rules, high, low, at, tally, events, count, symbol):
     """A limit or stop entry that price reaches inside the bar fills at its own price."""
     side, level = position.pending_side, position.pending_price
+    if position.quantity > 0 and position.side != side:
+        return count
     if position.pending == Pending.LIMIT:
         reached = low if side > 0 else high
         if not _reached(-side, reached, beyond(level, -side, rules)):
@@ -370,5 +419,8 @@ def _enter_inside(account, position, instrument, rules, high, low, at, tally, ev
             return count
         price = taker_price(level, side, rules.slippage_rate + rules.half_spread_rate, instrument.tick)
         rate = instrument.taker_rate
-    position.inside = 1
-    return enter_at(account, position, instrument, rules, price, level, rate, Phase.INTRABAR, at, tally, events, count, symbol)
+    before = position.quantity
+    count = enter_at(account, position, instrument, rules, price, level, rate, Phase.INTRABAR, at, tally, events, count, symbol)
+    if position.quantity > before:
+        position.inside = 1
+    return count

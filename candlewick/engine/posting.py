@@ -175,7 +175,7 @@ def close_out(account, position, tally, events, count, symbol, at):
         leg, decided_at = position.exit_leg, position.exit_decided_at
         count = cancel(account, events, count, Kind.CANCEL, symbol, at, leg, decided_at, side, Why.POSITION_CLOSED)
         clear_exit(position)
-    if position.pending_adds == 1:
+    if position.pending_adds == 1 or position.pending_filled > 0:
         count = drop_entry(account, position, events, count, Kind.CANCEL, symbol, at, Why.POSITION_CLOSED)
     position.side = 0
     position.entries = 0

@@ -79,7 +79,9 @@ def _buffer(terms: Terms, bars: EngineInput, keeps: bool) -> Records:
 
     room = EVENTS_PER_SYMBOL * len(terms.instruments) + EVENTS_PER_ACCOUNT
     likely = _BUFFER_EVENTS + _EVENTS_PER_DECISION * len(bars.decisions) if keeps else 0
-    return np.empty(likely + room * (4 if bars.market.detail_spans.size else 1), dtype=EVENT)
+    # Payments that are due in a gap come at once, at the next bar's open.
+    payments = int(np.max(np.bincount(bars.fundings["row"]))) if len(bars.fundings) else 0
+    return np.empty(likely + payments + room * (4 if bars.market.detail_spans.size else 1), dtype=EVENT)
 
 
 def advance_open(state: EngineState, terms: Terms, opened_ms: int, opens: Integers) -> Advance:

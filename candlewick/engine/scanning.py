@@ -9,7 +9,7 @@ are valued. tests/test_quiet_bars.py holds this against plain steps.
 import numpy as np
 
 from candlewick.compiled import njit_inline, njit_inner
-from candlewick.engine.arithmetic import floor_product, notional_of, sum_amounts
+from candlewick.engine.arithmetic import ceil_product, floor_product, notional_of, sum_amounts
 from candlewick.engine.closing import DAY_MS, deepen, tally_equity
 from candlewick.engine.layout import CLOSE, HIGH, LOW, NEVER, RATE, Form, Leg, Pending
 from candlewick.engine.matching import beyond
@@ -116,20 +116,21 @@ def _equity_at(account, position, instrument, price):
 @njit_inner
 def _price_of(account, position, instrument, equity):
     """About the price at which the account has this equity, as a float."""
-    wanted = float(equity) - float(account.cash)
+    wanted = equity - account.cash
     if instrument.on_margin == 1:
-        wanted = float(position.notional) + position.side * wanted
-    return wanted * float(instrument.notional_divisor) / float(position.quantity)
+        wanted = position.notional + position.side * wanted
+    return float(wanted) * float(instrument.notional_divisor) / float(position.quantity)
 
 
 @njit_inner
 def _limit_equity(account, rules):
-    """The equity at or below which a limit is hit, about; -1.0 when none can be."""
-    limit = -1.0
+    """The equity at or below which a limit is hit; -1 when none can be."""
+    limit = -1
     if rules.max_drawdown != NEVER and account.halted == 0:
-        limit = float(account.peak_equity) * (1.0 - float(rules.max_drawdown) / RATE)
+        limit = account.peak_equity - ceil_product(account.peak_equity, rules.max_drawdown, RATE)
     if rules.daily_loss_limit != NEVER and account.loss_day != account.day:
-        limit = max(limit, float(account.day_start_equity) * (1.0 - float(rules.daily_loss_limit) / RATE))
+        start = max(account.day_start_equity, 0)
+        limit = max(limit, start - ceil_product(start, rules.daily_loss_limit, RATE))
     return limit
 
 
@@ -165,7 +166,7 @@ def _skip_with_one(account, position, instrument, rules, market, row, stop, tall
     margin = 4.0 + 1e-11 * float(position.last_price) + float(blur)
     peak_from = _clip(side * _price_of(account, position, instrument, account.peak_equity) - margin)
     limit = _limit_equity(account, rules)
-    limit_to = _clip(side * _price_of(account, position, instrument, limit) + margin) if limit >= 0.0 else -_FAR
+    limit_to = _clip(side * _price_of(account, position, instrument, limit) + margin) if limit >= 0 else -_FAR
     below = account.equity < account.peak_equity
     trough = _FAR
     last_price = position.last_price
@@ -196,7 +197,7 @@ def _skip_with_one(account, position, instrument, rules, market, row, stop, tall
                 account.peak_equity, account.peak_at = equity, closed_at
                 peak_from = gain - blur
                 below, trough = False, _FAR
-                if limit >= 0.0:
+                if limit >= 0:
                     limit = _limit_equity(account, rules)
                     limit_to = _clip(side * _price_of(account, position, instrument, limit) + margin)
             else:

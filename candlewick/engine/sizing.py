@@ -7,10 +7,10 @@ from candlewick.engine.layout import ATR_PERIOD, NEVER, RATE, Capital, Form, Leg
 
 
 @njit_inline
-def wanted_budget(account, rules, instrument, decision, close, side):
+def wanted_budget(account, rules, instrument, decision, price, side):
     """The budget that the account's sizing gives an entry, capped by the maximum position size, and what forbids one.
 
-    Returns (budget, share of the capital or NEVER, rule, limit, value); ``close`` is the price of the decision. Kelly (1956): the
+    Returns (budget, share of the capital or NEVER, rule, limit, value); ``price`` is that of the decision. Kelly (1956): the
     share is p - q / b with p wins and q losses out of all trades, b mean gain over mean loss; p (1 - losses / gains) in sums.
     """
     capital = rules.initial_cash if rules.capital == Capital.INITIAL else max(account.equity, 0)
@@ -21,12 +21,11 @@ def wanted_budget(account, rules, instrument, decision, close, side):
         leverage = instrument.leverage_rate if instrument.on_margin == 1 else RATE
         wanted, share = floor_product(rules.fixed_notional, RATE, leverage), NEVER
     elif rules.sizing == Sizing.RISK:
-        distance = _stop_distance(decision, close, side)
+        distance = _stop_distance(decision, price, side)
         if distance <= 0:
             return 0, 0, Rule.STOP_MISSING, 1, max(distance, 0)
         leverage = instrument.leverage_rate if instrument.on_margin == 1 else RATE
-        notional = floor_product(floor_product(capital, rules.risk_rate, RATE), close, distance)
-        wanted, share = floor_product(notional, RATE, leverage), NEVER
+        wanted, share = _risk_budget(floor_product(capital, rules.risk_rate, RATE), price, distance, leverage, cap), NEVER
     elif rules.sizing == Sizing.INVERSE_VOLATILITY and decision.weight == NEVER:
         return 0, 0, Rule.VOLATILITY_UNKNOWN, 1, 0
     elif rules.sizing == Sizing.TARGET_WEIGHT and decision.weight == NEVER:
@@ -37,6 +36,17 @@ def wanted_budget(account, rules, instrument, decision, close, side):
             return 0, 0, Rule.KELLY_NOT_POSITIVE, 0, account.gains - account.losses
         wanted = floor_product(capital, share, RATE)
     return min(wanted, cap), min(share, rules.max_position_share), Rule.NONE, 0, 0
+
+
+@njit_inner
+def _risk_budget(risked, price, distance, leverage, cap):
+    """What an entry is for that loses ``risked`` over the distance to its stop, or about that and no less than ``cap``.
+
+    A stop next to the price asks for a notional that may leave 64 bits.
+    """
+    if float(risked) * float(price) > 2.0 * float(cap) * float(leverage) / RATE * float(distance):
+        return cap
+    return floor_product(floor_product(risked, price, distance), RATE, leverage)
 
 
 @njit_inner

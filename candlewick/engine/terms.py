@@ -96,6 +96,11 @@ def _refuse_impossible(rules: Rules, instrument: Instrument) -> None:
         raise UsageError(
             f"{instrument.symbol}: rules.leverage is {rules.leverage}; the exchange allows {instrument.max_leverage} at the most"
         )
+    if instrument.kind != "spot" and rules.leverage * instrument.maintenance_margin_share >= 1:
+        raise UsageError(
+            f"{instrument.symbol}: at rules.leverage {rules.leverage} a position's margin is not above the maintenance margin, "
+            f"{instrument.maintenance_margin_share} of its notional: it would be liquidated at its entry"
+        )
 
 
 def rules_record(terms: Terms) -> Records:
