@@ -224,7 +224,7 @@ def _protection(position, instrument, price):
     target_2 = _away(_level(position.pending_target_2_form, position.pending_target_2, price, side), side, tick)
     if position.pending_stop_form != Form.NONE:
         stop = max(stop, tick)
-    if target_2 > 0 and side * (target_1 - target_2) > 0:
+    if target_1 > 0 and target_2 > 0 and side * (target_1 - target_2) > 0:
         return stop, target_2, target_1
     return stop, target_1, target_2
 
