@@ -125,7 +125,7 @@ def test_no_fill_refers_to_a_price_outside_its_bar_but_for_the_spread(seed: int)
     half = market.terms.rules.spread_bps / 20_000
     for fill in fills_of(play(market)):
         row, symbol = row_at[int(fill["at"])], int(fill["symbol"])
-        _, high, low, _ = bars.prices[row, symbol].tolist()
+        _, high, low, _ = bars.prices[symbol, row].tolist()
         price = int(fill["reference_price"])
         # A limit order rests at what the other side of the spread has to come to.
         rests = fill["leg"] in (Leg.TARGET_1, Leg.TARGET_2) or fill["entry_type"] == Pending.LIMIT

@@ -97,8 +97,8 @@ def intrabar_phase(account, positions, active, instruments, rules, market, row, 
         if market.detail_spans.shape[0] > 0:
             begin, end = market.detail_spans[symbol, row, 0], market.detail_spans[symbol, row, 1]
         if begin == end:
-            bar = market.prices[symbol, row]
-            opened, high, low = bar[OPEN], bar[HIGH], bar[LOW]
+            opened, low = market.prices[symbol, row, OPEN], market.prices[symbol, row, LOW]
+            high = market.prices[symbol, row, HIGH]
             count = _inside(account, position, instrument, rules, opened, high, low, at, tally, events, count, symbol)
             continue
         for number in range(begin, end):
