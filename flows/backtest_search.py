@@ -18,6 +18,7 @@ ObjectiveName = Annotated[str, Parameter(help="The figure that sets are compared
 def add_search_commands(app: App) -> None:
     """Give ``app`` the commands of this module."""
     app.command(sweep_command, name="sweep")
+    app.command(optimize_command, name="optimize")
 
 
 def sweep_command(
@@ -39,6 +40,26 @@ def sweep_command(
     given = (asked or Asked()).parameters()
     read_sweep(read_parameters(given), objective, top, yes, runner, chunk)
     searching = sweep(**given, objective=objective, top=top, yes=yes, runner=runner, chunk=chunk, return_state=True)
+    return _show(run_flow(result_of(searching)), json)
+
+
+def optimize_command(
+    asked: Asked | None = None,
+    *,
+    objective: ObjectiveName = "sharpe",
+    trials: Annotated[int, Parameter(help="Sets to try; more of them later go on from here.")] = 200,
+    top: Annotated[int, Parameter(help="Best sets to show.")] = 20,
+    json: JsonFlag = False,
+) -> int:
+    """Let optuna look for good parameters: --param fast=5:50 --param stop_loss_bps=50:500.
+
+    Seeded, so the same command tries the same sets; trials are kept, and after Ctrl-C it goes on with those that are missing.
+    """
+    from flows.optimize import optimize, read_optimize
+
+    given = (asked or Asked()).parameters()
+    read_optimize(read_parameters(given), objective, trials, top)
+    searching = optimize(**given, objective=objective, trials=trials, top=top, return_state=True)
     return _show(run_flow(result_of(searching)), json)
 
 

@@ -1,7 +1,7 @@
 """What all searches share: how they begin, keep their sets, end, and what is said when they are stopped."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,11 +15,13 @@ from prefect.states import Completed, Failed
 
 from candlewick.announcing import announce
 from candlewick.backtest_rows import BacktestRun, RunKind
+from candlewick.backtesting.believing import judge_search
 from candlewick.backtesting.chunk_sizes import Progress
-from candlewick.backtesting.chunks import Chunk, ChunkDone
+from candlewick.backtesting.chunks import ChunkDone, read_chunk
 from candlewick.backtesting.inputs import Inputs
 from candlewick.backtesting.objectives import Objective
 from candlewick.backtesting.search_table import SearchTable
+from candlewick.backtesting.search_views import concluded_search, sweep_view
 from candlewick.backtesting.set_files import FOLDER, prune_sets
 from candlewick.backtesting.set_runner import SearchWindow
 from candlewick.backtesting.summary import same_inputs
@@ -115,9 +117,9 @@ def unfinished(store: Backtests, begun: BacktestRun) -> BacktestRun | None:
     return None
 
 
-def keep_sets(search: Search, chunk: Chunk, done: ChunkDone, number: int | None = None) -> None:
-    """A finished chunk into the table and into the store. Raises LakeError, LedgerError."""
-    sets = chunk.read(done)
+def keep_sets(search: Search, numbers: Sequence[int], done: ChunkDone) -> None:
+    """A finished chunk, which has these sets, into the table and into the store. Raises LakeError, LedgerError."""
+    sets = read_chunk(done, numbers)
     search.table.add(sets, Path(done["path"]))
     if done["notice"]:
         search.context.notices.append(done["notice"])
@@ -126,7 +128,7 @@ def keep_sets(search: Search, chunk: Chunk, done: ChunkDone, number: int | None 
         "parameters",
         pl.col(search.objective.name).alias("objective"),
         "figures",
-        pl.lit(done["number"] if number is None else number, pl.Int32).alias("chunk"),
+        pl.lit(done["number"], pl.Int32).alias("chunk"),
     )
     if rows.height:
         search.context.store.add_sets(search.run.run_id, rows)
@@ -143,12 +145,12 @@ class ProgressTold:
         self._told_at = 0.0
         self._last_at = perf_counter()
 
-    async def tell(self, chunk: Chunk, done: ChunkDone) -> None:
-        """One chunk more is done."""
+    async def tell(self, sets: int, done: ChunkDone) -> None:
+        """One chunk of so many sets more is done."""
         now = perf_counter()
-        self._done += len(chunk.judged)
+        self._done += sets
         if done["kept"]:
-            self._kept += len(chunk.judged)
+            self._kept += sets
         else:
             self._computing_s += now - self._last_at
         self._last_at = now
@@ -240,3 +242,18 @@ async def finish_search(
     await publish_search(view)
     result = SearchResult(kept, replace(view, notices=kept.notices), report)
     return ending(Completed(message=" ".join(kept.notices) or None, data=result))
+
+
+async def judge_and_finish(search: Search, top: int) -> State[SearchResult]:
+    """What luck says of the best set; then report, store and artifacts."""
+    announce("judging how much of it is luck")
+    table, objective = search.table, search.objective
+    with search.context.stopwatch.step("judge"):
+        best = objective.best(table.scores(objective.name))
+        seed = search.context.request.options.seed
+        belief = await asyncio.to_thread(judge_search, table.scores("sharpe"), best, table.day_equities, seed)
+    told = replace(search.run, notices=tuple(search.context.notices))
+    ended = concluded_search(told, table, best, belief)
+    return await finish_search(
+        search, ended, sweep_view(ended, table, objective, top, belief, search.gate.sentence, search.command)
+    )

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
@@ -15,14 +15,12 @@ from prefect.runtime import flow_run
 
 from candlewick.announcing import announce
 from candlewick.backtest_request import BacktestRequest
-from candlewick.backtesting.believing import judge_search
 from candlewick.backtesting.chunk_sizes import seconds_text
 from candlewick.backtesting.chunks import Chunk, ChunkDone, measure_pace
 from candlewick.backtesting.inputs import Inputs, refuse_short
 from candlewick.backtesting.objectives import Objective, read_objective
 from candlewick.backtesting.search_plans import ChunkPlan, load_plan, plan_file, refuse_chunk, save_plan
 from candlewick.backtesting.search_table import SearchTable
-from candlewick.backtesting.search_views import concluded_search, sweep_view
 from candlewick.backtesting.set_runner import SetRunner
 from candlewick.errors import UsageError
 from candlewick.grids import (
@@ -45,7 +43,7 @@ from flows.search_steps import (
     SearchResult,
     begin_search,
     concluded,
-    finish_search,
+    judge_and_finish,
     keep_sets,
     search_folder,
     search_window,
@@ -192,17 +190,9 @@ async def compute_and_judge(search: Search, asked: SweepAsked, runner: SetRunner
         told = ProgressTold("sweeping", f"{search.run.run_id.lower()}-progress", asked.grid.count)
         async with aclosing(finished_chunks(search, asked, runner, plan)) as finished:
             async for chunk, done in finished:
-                keep_sets(search, chunk, done)
-                await told.tell(chunk, done)
-    announce("judging how much of it is luck")
-    with search.context.stopwatch.step("judge"):
-        best = asked.objective.best(search.table.scores(asked.objective.name))
-        sharpes, seed = search.table.scores("sharpe"), search.context.request.options.seed
-        belief = await asyncio.to_thread(judge_search, sharpes, best, search.table.day_equities, seed)
-    told_run = replace(search.run, notices=tuple(search.context.notices))
-    ended = concluded_search(told_run, search.table, best, belief)
-    view = sweep_view(ended, search.table, asked.objective, asked.top, belief, search.gate.sentence, search.command)
-    return await finish_search(search, ended, view)
+                keep_sets(search, chunk.numbers, done)
+                await told.tell(len(chunk.judged), done)
+    return await judge_and_finish(search, asked.top)
 
 
 async def finished_chunks(

@@ -5,12 +5,16 @@ The cache of a chunk is its file, whose name says all that it was computed from;
 
 import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from candlewick.backtesting.chunks import Chunk, ChunkDone
 from candlewick.backtesting.set_runner import SetRunner
+
+if TYPE_CHECKING:
+    from candlewick.backtesting.trials import Trials
 
 
 @task(name="compute-sets", task_run_name="sets {chunk.title}", cache_policy=NO_CACHE, persist_result=False)
@@ -26,3 +30,9 @@ async def compute_sets(runner: SetRunner, chunk: Chunk, folder: Path, threads: i
 def compute_sets_elsewhere(runner: SetRunner, chunk: Chunk, folder: Path) -> ChunkDone:
     """One chunk, in whatever process this is asked for; it reads the candles that were shipped."""
     return chunk.finish(runner, folder, 1)
+
+
+@task(name="compute-trials", task_run_name="trials {first} to {last}", cache_policy=NO_CACHE, persist_result=False)
+async def compute_trials(trials: "Trials", runner: SetRunner, folder: Path, first: int, last: int) -> ChunkDone:
+    """Some trials of an optimisation, as ``compute_sets``; the study goes on in ``trials``."""
+    return await asyncio.to_thread(trials.finish, runner, folder, first, last - first + 1)

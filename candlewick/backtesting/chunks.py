@@ -10,6 +10,7 @@ import polars as pl
 from candlewick.backtesting.chunk_sizes import Pace
 from candlewick.backtesting.set_files import digest_of, load_sets, save_sets, set_file
 from candlewick.backtesting.set_runner import SetRunner
+from candlewick.errors import LakeError
 from candlewick.grids import GridSet, SkippedSet
 from candlewick.json_text import Json, plain
 
@@ -56,11 +57,13 @@ class Chunk:
         notice = f"{path.name} was damaged ({there}): its sets were computed again" if isinstance(there, str) else None
         return ChunkDone(number=self.number, path=str(path), kept=kept, seconds=perf_counter() - started, notice=notice)
 
-    def read(self, done: ChunkDone) -> pl.DataFrame:
-        """The finished chunk in SET_SCHEMA. Raises LakeError."""
-        sets = load_sets(Path(done["path"]), self.numbers)
-        assert isinstance(sets, pl.DataFrame), f"{done['path']} was finished a moment ago: {sets}"
-        return sets
+
+def read_chunk(done: ChunkDone, numbers: Sequence[int]) -> pl.DataFrame:
+    """A finished chunk in SET_SCHEMA. Raises LakeError."""
+    sets = load_sets(Path(done["path"]), numbers)
+    if not isinstance(sets, pl.DataFrame):
+        raise LakeError(f"{done['path']} was finished a moment ago and is {sets or 'gone'}: run the same command again")
+    return sets
 
 
 def measure_pace(runner: SetRunner, sets: Sequence[GridSet], threads: int) -> Pace:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Literal
 
 from candlewick.errors import UsageError
 from candlewick.figures import FIGURES
@@ -21,7 +22,7 @@ class Objective:
         return FIGURES[self.name].title
 
     @property
-    def direction(self) -> str:
+    def direction(self) -> Literal["minimize", "maximize"]:
         """`minimize` or `maximize`, as optuna says it."""
         return "minimize" if self.lower_is_better else "maximize"
 
