@@ -51,6 +51,14 @@ BOUNDS = (
     Bound("catch_up", "fills", "fills of that year", None, ""),
     Bound("task_runs", "task_runs_1_bar", "task runs of a cycle of 1 bar, 3 symbols", None, ""),
     Bound("task_runs", "task_runs_2000_bars", "task runs of a cycle of 2,000 bars, 3 symbols", None, ""),
+    Bound(
+        "flow_overhead",
+        "added_s",
+        "a backtest of a year of minutes: the whole command, with look-ahead check kept, report and store, less an empty flow's run",
+        1.5,
+        "s",
+    ),
+    Bound("flow_overhead", "empty_s", "of which an empty flow's run would be", None, "s"),
     Bound("cycle_of_100", "peak_mb", "peak memory, 100 symbols", 600.0, "MB"),
     Bound("catch_up", "peak_mb", "peak memory, a year of 10 symbols", 600.0, "MB"),
     Bound("task_runs", "peak_mb", "peak memory, 3 symbols through the flow", 600.0, "MB"),
@@ -79,15 +87,19 @@ def main() -> int:
 
 
 def measure_paper() -> dict[str, dict[str, float]]:
-    """The paper cycles."""
-    with tempfile.TemporaryDirectory(prefix="candlewick-bench-") as home:
+    """The paper cycles, and a backtest through its flow."""
+    with tempfile.TemporaryDirectory(prefix="candlewick-bench-") as home, tempfile.TemporaryDirectory() as folder:
         environment = {
             **os.environ, "PREFECT_HOME": home, "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_LOGGING_LEVEL": "CRITICAL", "PYTHONPATH": str(ROOT),
         }  # fmt: skip
         server, environment["PREFECT_API_URL"] = start_server(environment)
         try:
-            return {name: measure(name, environment) for name in dict.fromkeys(bound.measurement for bound in BOUNDS)}
+            names = dict.fromkeys(bound.measurement for bound in BOUNDS)
+            commands = {name: ["tests.bench.paper", name] for name in names} | {
+                "flow_overhead": ["tests.bench.flow_overhead", folder]
+            }
+            return {name: measure(name, commands[name], environment) for name in names}
         finally:
             os.killpg(server.pid, signal.SIGTERM)
             server.wait(30)
@@ -117,11 +129,11 @@ def start_server(environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], 
     raise SystemExit("Prefect's server did not start within two minutes")
 
 
-def measure(name: str, environment: dict[str, str]) -> dict[str, float]:
+def measure(name: str, command: list[str], environment: dict[str, str]) -> dict[str, float]:
     """One measurement in a process of its own."""
     print(f"· measuring {name} …", file=sys.stderr, flush=True)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.paper", name],
+        [sys.executable, "-m", *command],
         env=environment,
         cwd=ROOT,
         stdout=subprocess.PIPE,
