@@ -54,7 +54,7 @@ BOUNDS = (
     Bound(
         "flow_overhead",
         "added_s",
-        "a backtest of a year of minutes: the whole command, with look-ahead check kept, report and store, less an empty flow's run",
+        "a backtest of a year of minutes as a command, report and store included, less an empty flow's run",
         1.5,
         "s",
     ),
