@@ -19,6 +19,7 @@ def add_search_commands(app: App) -> None:
     """Give ``app`` the commands of this module."""
     app.command(sweep_command, name="sweep")
     app.command(optimize_command, name="optimize")
+    app.command(walk_forward_command, name="walk-forward")
 
 
 def sweep_command(
@@ -61,6 +62,28 @@ def optimize_command(
     read_optimize(read_parameters(given), objective, trials, top)
     searching = optimize(**given, objective=objective, trials=trials, top=top, return_state=True)
     return _show(run_flow(result_of(searching)), json)
+
+
+def walk_forward_command(
+    asked: Asked | None = None,
+    *,
+    train: Annotated[str, Parameter(help="Length of a train window, such as 180d or 26w.")] = "180d",
+    test: Annotated[str, Parameter(help="Length of the test window after it.")] = "30d",
+    step: Annotated[str | None, Parameter(help="From one test to the next. [as long as a test]")] = None,
+    anchored: Annotated[bool, Parameter(help="All train windows begin at the first bar and grow.")] = False,
+    objective: ObjectiveName = "sharpe",
+    yes: Annotated[bool, Parameter(help="Compute a grid of more than 100,000 sets.")] = False,
+    json: JsonFlag = False,
+) -> int:
+    """Choose a grid's best set on each train window and count what it does on the test window after it."""
+    from flows.walk_forward import read_walk, walk_forward
+
+    given = (asked or Asked()).parameters()
+    read_walk(read_parameters(given), objective, train, test, step, anchored, yes)
+    walking = walk_forward(
+        **given, objective=objective, train=train, test=test, step=step, anchored=anchored, yes=yes, return_state=True
+    )
+    return _show(run_flow(result_of(walking)), json)
 
 
 def _show(result: "SearchResult", as_json: bool) -> int:

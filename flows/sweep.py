@@ -1,11 +1,8 @@
 """The flow of a sweep: every combination of a grid over the same candles, in chunks that are kept as they are done."""
 
-import asyncio
-import os
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from itertools import islice
 from typing import Literal
 
 from prefect import flow
@@ -16,19 +13,16 @@ from prefect.runtime import flow_run
 from candlewick.announcing import announce
 from candlewick.backtest_request import BacktestRequest
 from candlewick.backtesting.chunk_sizes import seconds_text
-from candlewick.backtesting.chunks import Chunk, ChunkDone, measure_pace
+from candlewick.backtesting.chunks import Chunk, ChunkDone
 from candlewick.backtesting.inputs import Inputs, refuse_short
 from candlewick.backtesting.objectives import Objective, read_objective
-from candlewick.backtesting.search_plans import ChunkPlan, load_plan, plan_file, refuse_chunk, save_plan
+from candlewick.backtesting.search_plans import ChunkPlan, refuse_chunk
 from candlewick.backtesting.search_table import SearchTable
 from candlewick.backtesting.set_runner import SetRunner
 from candlewick.errors import UsageError
 from candlewick.grids import (
     CONFIRM_ABOVE,
-    GridSet,
     ParameterGrid,
-    chunks,
-    judge,
     parse_grid,
     require_confirmed,
     require_valid,
@@ -37,6 +31,7 @@ from candlewick.json_text import Json
 from candlewick.logs import bind_correlation_id
 from flows.backtest_context import BacktestContext, check_gate, command_text, log_as_set, prepare
 from flows.backtest_options import FlowParameters, read_parameters
+from flows.grid_chunks import first_set, grid_chunks, measured_plan
 from flows.search_steps import (
     ProgressTold,
     Search,
@@ -157,26 +152,12 @@ async def run_sweep(context: BacktestContext, asked: SweepAsked) -> State[Search
     return await concluded(search, compute_and_judge(search, asked, runner, plan))
 
 
-def first_set(grid: ParameterGrid) -> GridSet:
-    """The grid's first valid combination; there is one."""
-    return next(one for index, values in enumerate(grid) if isinstance(one := judge(grid.strategy, index, values), GridSet))
-
-
 async def plan_chunks(context: BacktestContext, asked: SweepAsked, runner: SetRunner, inputs: Inputs) -> ChunkPlan:
-    """How the grid is cut, by a few sets that are timed; said with the time to expect. Raises GridTooLarge."""
-    path = plan_file(search_folder(context), runner.key, asked.grid.to_document())
-    kept = load_plan(path, os.cpu_count() or 1)
-    if kept is None:
-        announce("compiling where it is needed, then timing a few sets")
-        judged = (judge(asked.grid.strategy, index, values) for index, values in islice(enumerate(asked.grid), 100_000))
-        sets = list(islice((one for one in judged if isinstance(one, GridSet)), _MEASURED))
-        with context.stopwatch.step("measure"):
-            pace = await asyncio.to_thread(measure_pace, runner, sets, os.cpu_count() or 1)
-        kept = ChunkPlan(pace.chunk_size(), pace)
-    expected_s = kept.pace.expected_s(asked.grid.count)
+    """How the grid is cut, said with the time to expect. Raises GridTooLarge."""
+    measured = await measured_plan(context, asked.grid, runner)
+    expected_s = measured.pace.expected_s(asked.grid.count)
     require_confirmed(asked.grid, confirmed=asked.confirmed, expected_s=expected_s)
-    save_plan(path, kept)
-    plan = ChunkPlan(asked.chunk or kept.size, kept.pace)
+    plan = ChunkPlan(asked.chunk or measured.size, measured.pace)
     announce(
         f"{asked.grid.count:,} sets over {inputs.bars:,} candles, about {seconds_text(expected_s)}, "
         f"in {-(-asked.grid.count // plan.size):,} chunks"
@@ -214,9 +195,3 @@ async def finished_chunks(
                 yield chunk, done
     finally:
         runner.unship()
-
-
-def grid_chunks(grid: ParameterGrid, size: int) -> Iterator[Chunk]:
-    """The grid in order, each chunk made when it is asked for."""
-    for number, one in enumerate(chunks(grid, size)):
-        yield Chunk(number, sorted((*one.sets, *one.skipped), key=lambda judged: judged.index))

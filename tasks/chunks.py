@@ -4,6 +4,7 @@ The cache of a chunk is its file, whose name says all that it was computed from;
 """
 
 import asyncio
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,14 @@ from candlewick.backtesting.set_runner import SetRunner
 
 if TYPE_CHECKING:
     from candlewick.backtesting.trials import Trials
+    from candlewick.backtesting.walking import Walked
+
+
+class Chunks:
+    """Chunks that are made when they are asked for. Not a list: Prefect would look into each for futures."""
+
+    def __init__(self, make: Callable[[], Iterator[Chunk]]) -> None:
+        self.made = make
 
 
 @task(name="compute-sets", task_run_name="sets {chunk.title}", cache_policy=NO_CACHE, persist_result=False)
@@ -36,3 +45,15 @@ def compute_sets_elsewhere(runner: SetRunner, chunk: Chunk, folder: Path) -> Chu
 async def compute_trials(trials: "Trials", runner: SetRunner, folder: Path, first: int, last: int) -> ChunkDone:
     """Some trials of an optimisation, as ``compute_sets``; the study goes on in ``trials``."""
     return await asyncio.to_thread(trials.finish, runner, folder, first, last - first + 1)
+
+
+@task(name="train-window", task_run_name="train window {number}", cache_policy=NO_CACHE, persist_result=False)
+async def train_window(runner: SetRunner, chunks: Chunks, folder: Path, number: int) -> list[ChunkDone]:
+    """All sets over one train window, chunk by chunk, as ``compute_sets``."""
+    return [await asyncio.to_thread(chunk.finish, runner, folder, None) for chunk in chunks.made()]
+
+
+@task(name="test-windows", task_run_name="test {windows} windows", cache_policy=NO_CACHE, persist_result=False)
+async def play_test_windows(walk: Callable[[], "Walked"], windows: int) -> "Walked":
+    """Every chosen set on its test window, one after the other: each begins with the equity that the one before left."""
+    return await asyncio.to_thread(walk)

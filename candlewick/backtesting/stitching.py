@@ -16,6 +16,7 @@ from candlewick.amounts import amount_column, to_units
 from candlewick.backtesting.simulation import Simulation, curve_rows
 from candlewick.engine.grids import Integers
 from candlewick.engine.layout import CASH_DECIMALS
+from candlewick.engine.terms import Records
 from candlewick.figures import FigureInputs
 from candlewick.timeframes import DAY_MS, timeframe_ms
 
@@ -25,24 +26,30 @@ _SUMMED = ("bars", "bars_exposed", "trades", "wins", "gains", "losses", "fees", 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stitched:
-    """``inputs`` are what figures are computed from. ``times`` int64 (bars,): opens in ms; ``values`` int64: equity at closes."""
+    """``inputs`` are what figures are computed from. ``times`` int64 (bars,): opens in ms; ``points``: EQUITY records a bar."""
 
     inputs: FigureInputs
     times: Integers
-    values: Integers
+    points: Records
     timeframe: str
 
     def curve(self) -> pl.DataFrame:
-        """Columns at (the bar's close), equity, drawdown_share: all bars, or the last of each period where those are too many."""
+        """Columns at (the bar's close), equity, cash, position_value, drawdown_share (of all windows), open_positions.
+
+        A row a bar, or the last of each period where those are too many.
+        """
         rows = curve_rows(self.times, "thinned")
-        peaks = np.maximum.accumulate(np.concatenate([[self.inputs.initial_cash], self.values]))[1:]
-        shares = np.where(peaks > 0, (peaks - self.values) / np.maximum(peaks, 1), 0.0)[rows]
+        values, points = self.points["equity"], self.points[rows]
+        peaks = np.maximum.accumulate(np.concatenate([[self.inputs.initial_cash], values]))[1:]
+        shares = np.where(peaks > 0, (peaks - values) / np.maximum(peaks, 1), 0.0)[rows]
         at = pl.Series("at", (self.times + timeframe_ms(self.timeframe))[rows]).cast(pl.Datetime("ms"))
+        amounts = {name: points[name] for name in ("equity", "cash", "position_value")}
+        amounts["drawdown_share"] = np.rint(shares * 10**CASH_DECIMALS).astype(np.int64)
         return pl.DataFrame(
             [
                 at.dt.replace_time_zone("UTC").cast(pl.Datetime("us", "UTC")),
-                amount_column(self.values[rows], CASH_DECIMALS).alias("equity"),
-                amount_column(np.rint(shares * 10**CASH_DECIMALS).astype(np.int64), CASH_DECIMALS).alias("drawdown_share"),
+                *(amount_column(np.ascontiguousarray(units), CASH_DECIMALS).alias(name) for name, units in amounts.items()),
+                pl.Series("open_positions", points["open_positions"].astype(np.int32)),
             ]
         )
 
@@ -54,7 +61,8 @@ def stitch(
     parts = [span.figure_inputs() for span in spans]
     initial = to_units(initial_cash, CASH_DECIMALS, "ROUND_HALF_EVEN")
     opens = np.concatenate([np.zeros(0, dtype=np.int64), *times])
-    values = np.concatenate([np.zeros(0, dtype=np.int64), *(span.equity["equity"] for span in spans)])
+    points = np.concatenate([span.equity for span in spans])
+    values = points["equity"]
     assert len(opens) == len(values), f"{len(opens)} bars and {len(values)} points of equity"
     timeframe = spans[0].terms.timeframe
     peak, trough = deepest_drawdown(values, initial)
@@ -69,7 +77,7 @@ def stitch(
         benchmark_return=benchmark_return,
         **{name: sum(int(getattr(part, name)) for part in parts) for name in _SUMMED},
     )
-    return Stitched(inputs, opens, values, timeframe)
+    return Stitched(inputs, opens, points, timeframe)
 
 
 def deepest_drawdown(values: Integers, initial: int) -> tuple[int, int]:

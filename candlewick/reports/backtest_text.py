@@ -201,6 +201,7 @@ def render_walk_forward(view: WalkForwardView, report: str | None = None) -> Ren
         frame_grid("Windows, by the day their test begins", frame, view.quote, SHOWN_WINDOWS, window_columns(view))
     )
     blocks += _grid_table(frame_grid("How steady the choice was", view.stability, view.quote, SHOWN_SYMBOLS))
+    blocks += [heading("Is it luck"), *(indented(text) for text in view.texts)] if view.texts else []
     return Group(*blocks, *_ending(view.notices, report, view.command))
 
 
