@@ -93,7 +93,7 @@ def closes_on_grid(closes: FloatArray) -> tuple[IntArray, bool]:
         unit = np.int64(np.rint(closes[bar] * scale))
         units[bar] = unit
         lowest, highest = min(lowest, unit), max(highest, unit)
-    return units, lowest > 0 and highest <= LARGEST_GRID_UNITS
+    return units, bool(lowest > 0 and highest <= LARGEST_GRID_UNITS)
 
 
 @njit
