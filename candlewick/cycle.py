@@ -105,7 +105,7 @@ def conclude(
     start: Start, advanced: Advanced, candles: Mapping[str, pl.DataFrame], funding: Mapping[str, pl.DataFrame] | None = None
 ) -> Decided:
     """Turn what the engine did into rows. ``funding`` of the perpetuals there are, by symbol."""
-    journal = write_journal(start.account.name, advanced.segments, advanced.state, start.open_orders)
+    journal = write_journal(start.account.name, advanced.segments, advanced.state, start.open_orders, start.state)
     digests = digests_until(start.account, candles, funding or {}, advanced.state.watermark_ms)
     return Decided(start, advanced, journal, last_bars(candles), digests)
 

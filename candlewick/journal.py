@@ -69,12 +69,15 @@ class _Told:
     fill_reasons: list[str] = field(default_factory=list)
 
 
-def write_journal(account: str, segments: Sequence[Segment], state: EngineState, open_orders: pl.DataFrame) -> Journal:
+def write_journal(
+    account: str, segments: Sequence[Segment], state: EngineState, open_orders: pl.DataFrame, before: EngineState | None = None
+) -> Journal:
     """Rows for what happened. ``segments`` in their order in time, ``state`` the state after the last.
 
-    ``open_orders``: the ledger's order rows that were open before, which events may now close.
+    ``open_orders``: the ledger's order rows that were open before, which events may now close; ``before``: the state they belong
+    to, None for an account's first.
     """
-    book = OrderBook.of(open_orders)
+    book = OrderBook.of(open_orders, _entered(segments[0].terms, before))
     rows = [_segment_rows(EventReader(account, one.strategy, one.terms, book.ids()), book, one) for one in segments]
     signals, fills, postings, events = (pl.concat(parts) for parts in zip(*rows, strict=True))
     return Journal(
@@ -86,6 +89,14 @@ def write_journal(account: str, segments: Sequence[Segment], state: EngineState,
         equity=_equity_rows(account, np.concatenate([segment.equity for segment in segments])),
         events=events,
     )
+
+
+def _entered(terms: Terms, before: EngineState | None) -> dict[str, int]:
+    """When the newest entry of each open position was decided, in ms by symbol."""
+    if before is None:
+        return {}
+    held = zip(terms.symbols, before.positions, strict=True)
+    return {symbol: int(position["decided_at"]) for symbol, position in held if position["quantity"]}
 
 
 def opening_postings(account: str, quote: str, cash: Decimal, anchor_ms: int) -> pl.DataFrame:

@@ -62,17 +62,21 @@ Row = dict[str, Value]
 
 @dataclass(slots=True)
 class OrderBook:
-    """Order rows by key: those that were open in the ledger, and those that events open. ``touched`` are to be written."""
+    """Order rows by key: those that were open in the ledger, and those that events open. ``touched`` are to be written.
+
+    ``entered``: when the newest entry of the position was decided, in ms by symbol. A time stop follows from that signal.
+    """
 
     rows: dict[OrderKey, Row]
+    entered: dict[str, int]
     touched: dict[OrderKey, None] = field(default_factory=dict)
 
     @staticmethod
-    def of(open_orders: pl.DataFrame) -> "OrderBook":
+    def of(open_orders: pl.DataFrame, entered: dict[str, int]) -> "OrderBook":
         """The book as the ledger has it: ``open_orders`` with the columns of ORDER_ROW, and bookkeeping or not."""
         # Times as integers, as in rows that are made here: one frame holds both.
         rows = open_orders.select(list(ORDER_ROW)).with_columns(pl.selectors.datetime().dt.epoch("ms"))
-        return OrderBook({_key(row): row for row in rows.iter_rows(named=True)})
+        return OrderBook({_key(row): row for row in rows.iter_rows(named=True)}, entered)
 
     def ids(self) -> dict[OrderKey, str]:
         """The ids of the rows there are."""
@@ -88,7 +92,8 @@ class OrderBook:
         self.touched[key] = None
         row = self.rows.get(key)
         if row is None:
-            row = self.rows[key] = _opened(reader, event, key)
+            signalled_at = self.entered.get(key[0], key[1]) if event.leg == Leg.TIME_STOP else key[1]
+            row = self.rows[key] = _opened(reader, event, key, signalled_at)
         return row
 
     def refuse(self, reader: EventReader, event: Event) -> None:
@@ -142,6 +147,8 @@ class OrderBook:
         row.update(filled_quantity=filled + quantity, fills=fills + 1, reason=reason)
         if event.leg == Leg.ENTRY or event.leg == Leg.LIQUIDATION:
             row["quantity"] = filled + quantity
+        if event.leg == Leg.ENTRY:
+            self.entered[str(row["symbol"])] = event.decided_at
         if not event.left:
             row.update(status="filled", closed_at=event.at)
         if event.leg == Leg.TARGET_1:
@@ -161,14 +168,14 @@ def _key(row: dict[str, str | int | Decimal | datetime | None]) -> OrderKey:
     return str(row["symbol"]), int(str(row["decided_at"])), str(row["leg"])
 
 
-def _opened(reader: EventReader, event: Event, key: OrderKey) -> Row:
+def _opened(reader: EventReader, event: Event, key: OrderKey, signalled_at: int) -> Row:
     symbol, decided_at, leg = key
     quantities, prices = reader.quantity_decimals[event.symbol], reader.price_decimals[event.symbol]
     return {
         "client_order_id": reader.order_id(key),
         "account": reader.account,
         "symbol": symbol,
-        "signal_id": signal_id(reader.account, symbol, decided_at),
+        "signal_id": signal_id(reader.account, symbol, signalled_at),
         "sequence": event.sequence,
         "leg": leg,
         "side": SIDE_NAMES[event.side],

@@ -36,6 +36,7 @@ class PaperAccount:
     strategy: str = "sma_cross"
     parameters: Mapping[str, Scalar] | None = None
     since: str = "2026-01-01"
+    rules: Mapping[str, Scalar] | None = None
 
     @property
     def ledger(self) -> Ledger:
@@ -51,7 +52,7 @@ class PaperAccount:
         """What a user would have asked for, with all that is kept under ``directory``."""
         asked = PaperOptions(
             account=self.name, market=self.market, symbols=self.symbols, timeframe=self.timeframe, strategy=self.strategy,
-            parameters=self.parameters, since=self.since, until=until,
+            parameters=self.parameters, since=self.since, until=until, rules=self.rules,
         )  # fmt: skip
         request = read_request(asked)
         data = self.directory / "data"
