@@ -176,7 +176,8 @@ def app_of(module: str) -> App:
 
 def test_every_python_command_is_understood_by_the_command_it_names() -> None:
     named = [words[2:] for _, _, words in command_lines() if words[:2] == ["python", "-m"]]
-    assert {words[0] for words in named} >= {"flows.paper_trading", "flows.accounts", "candlewick.settings"}
+    modules = {"flows.paper_trading", "flows.accounts", "flows.backtesting", "candlewick.settings"}
+    assert {words[0] for words in named} >= modules
     for module, *tokens in named:
         if module in WITHOUT_OPTIONS:
             assert tokens == []
@@ -195,15 +196,21 @@ def test_every_subcommand_of_accounts_is_shown_with_an_example() -> None:
     assert shown == {name for name in app_of("flows.accounts") if not name.startswith("-")}
 
 
+def test_the_readme_shows_every_command_of_backtesting() -> None:
+    lines = [words for page, _, words in command_lines() if page == "README.md"]
+    shown = {words[3] for words in lines if words[:3] == ["python", "-m", "flows.backtesting"]}
+    assert shown == {name for name in app_of("flows.backtesting") if not name.startswith("-")}
+
+
 def test_every_option_of_the_paper_trading_command_is_in_its_help_and_every_option_named_exists() -> None:
     known = set()
-    for module in ("flows.paper_trading", "flows.accounts", "candlewick.settings"):
+    for module in ("flows.paper_trading", "flows.accounts", "flows.backtesting", "candlewick.settings"):
         app = app_of(module)
         for one in [app, *(app[name] for name in app if not name.startswith("-"))]:
             if one.default_command is not None:
                 known |= {name for argument in one.assemble_argument_collection() for name in argument.names}
     assert {"--account", "--until", "--dry-run", "--json"} <= known
-    others = {"--help", "--debug", "--write", "--all", "--no-prompt", "--pool", "--type", "--data"}
+    others = {"--help", "--debug", "--write", "--all", "--no-prompt", "--pool", "--type", "--data", "--only"}
     named = {option for page in PAGES for option in re.findall(r"`[^`]*?(--[a-z][a-z-]+)", prose(page))}
     assert named - known - others == set()
 
@@ -293,7 +300,7 @@ def anchors(page: Path) -> set[str]:
 
 def test_images_are_small_pictures_with_a_text() -> None:
     images = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert len(images) == 2
+    assert len(images) == 3
     for text, target in images:
         content = (ROOT / target).read_bytes()
         assert text
@@ -401,5 +408,5 @@ def test_the_help_of_the_flow_says_what_its_parameters_are_called() -> None:
     from flows.paper_trading import command, paper_trading
 
     flow, options = (set(inspect.signature(one).parameters) for one in (paper_trading.fn, command))
-    assert flow - options == {"parameters"}
-    assert options - flow == {"param", "json"}
+    assert flow - options == {"parameters", "rules"}
+    assert options - flow == {"param", "rule", "json"}
