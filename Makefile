@@ -6,7 +6,7 @@ export DO_NOT_TRACK ?= 1
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help paper serve test crash check bench agreement lock clean
+.PHONY: help paper serve test crash year parity check bench agreement lock clean
 
 help:
 	@echo "make paper   paper-trade the demo account on the embedded market (sets up .venv on first use)"
@@ -14,6 +14,7 @@ help:
 	@echo "make test    run the tests        make check   ruff and mypy"
 	@echo "make crash   kill cycles at many more places than make test does; SEED=n for others"
 	@echo "make year    trade a year of real candles in 365 daily cycles a strategy (make test: in cycles of fifteen days)"
+	@echo "make parity  prove at length that paper accounts in cycles are one backtest, bit for bit; SEED=n for others"
 	@echo "make bench   measure against the stated bounds"
 	@echo "make agreement  write what other engines make of the same candles into docs/agreement.md"
 	@echo "make lock    compile requirements*.in into hashed requirements*.txt (needs uv)"
@@ -49,6 +50,9 @@ crash: $(VENV)/.dev
 
 year: $(VENV)/.dev
 	@CANDLEWICK_TEST_YEAR=daily $(RUN) -m pytest tests/test_real_year.py --durations 3
+
+parity: $(VENV)/.dev
+	@CANDLEWICK_PARITY=full CANDLEWICK_PARITY_SEED=$(or $(SEED),1) $(RUN) -m pytest tests/test_parity.py
 
 check: $(VENV)/.dev
 	@$(RUN) -m ruff check .
