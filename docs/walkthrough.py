@@ -4,8 +4,8 @@
     python docs/walkthrough.py --days 90
 
 Every step is a command that may as well be typed; here they run in one process, so that Prefect's temporary server is started
-once. What they write is under data/ in the working directory, as always. The sample market is made of chance: a strategy that
-makes money on it was lucky, and the steps below are there to say so.
+once. What they write is under data/ in the working directory, as always. The sample market is random, with trends that come and
+go: what a strategy earns on it says nothing of a real market. The steps are the same there: --market binance, or your own files.
 """
 # ruff: noqa: E402
 
@@ -92,7 +92,7 @@ def steps(days: int, account: str) -> Iterator[Step]:
     )
     yield Step(
         "6. Did the account do what the backtest said?",
-        "One backtest of the account's whole life, compared row by row with what its cycles wrote.",
+        "One backtest of its whole life, row by row against what its cycles wrote. Its equity is the final equity of step 1.",
         f"flows.backtesting parity {account}",
     )
 

@@ -95,3 +95,7 @@ def test_the_walkthrough_goes_from_an_idea_to_an_account_that_did_what_the_backt
     told = capsys.readouterr().out
     assert [line for line in told.splitlines() if re.match(r"[1-6]\. ", line)] == [s.title for s in walkthrough.steps(80, "mine")]
     assert re.search(r"account mine: one backtest of [\d,]+ bars .* that 2 cycles wrote, bit for bit", told)
+    played, traded = re.search(r"Final equity .*\n +([\d,.]+)", told), re.findall(r"Equity +Cash .*\n +([\d,.]+) USDT", told)
+    assert played is not None
+    assert len(traded) == 2
+    assert traded[1] == played.group(1)

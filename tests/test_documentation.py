@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 import yaml
 from cyclopts import App
+from prefect import Flow
 
 from candlewick.code_version import RELEASE
 from candlewick.market.files import FilesMapping, FilesMarket
@@ -147,16 +148,23 @@ def deployment_examples() -> list[dict[str, object]]:
     return deployments
 
 
-def test_every_deployment_example_is_one_that_the_flow_accepts(my_strategies: Path) -> None:
-    from flows.paper_trading import paper_trading
+def deployed_flow(deployment: Mapping[str, object]) -> Flow[..., object]:
+    """The flow that a deployment starts."""
+    path, _, name = str(deployment["entrypoint"]).partition(":")
+    found = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
+    assert isinstance(found, Flow)
+    return found
 
+
+def test_every_deployment_example_is_one_that_the_flow_accepts(my_strategies: Path) -> None:
     for deployment in deployment_examples():
         parameters = deployment["parameters"]
         assert isinstance(parameters, dict)
-        paper_trading.validate_parameters(parameters)
-        assert deployment["entrypoint"] == "flows/paper_trading.py:paper_trading"
-        assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
-        load_strategy(parameters.get("strategy", "buy_and_hold"), parameters.get("parameters", {}))
+        flow = deployed_flow(deployment)
+        flow.validate_parameters(parameters)
+        if flow.name == "paper-trading":
+            assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+            load_strategy(parameters.get("strategy", "buy_and_hold"), parameters.get("parameters", {}))
 
 
 def test_every_yaml_example_says_which_file_it_is_of() -> None:
@@ -227,7 +235,7 @@ def test_the_shell_examples_hold_no_other_commands() -> None:
 
 
 def test_prefect_commands_name_what_there_is() -> None:
-    deployments = {f"paper-trading/{one['name']}" for one in deployment_examples()}
+    deployments = {f"{deployed_flow(one).name}/{one['name']}" for one in deployment_examples()}
     for _, _, words in command_lines():
         if words[:3] == ["prefect", "deployment", "run"]:
             assert words[3] in deployments
