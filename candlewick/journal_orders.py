@@ -21,21 +21,21 @@ ORDER_KINDS = {
     Leg.LIQUIDATION: "liquidation",
     Leg.TIME_STOP: "market",
 }
-_ENTRY_KINDS = {Pending.MARKET: "market", Pending.LIMIT: "limit", Pending.STOP: "stop"}
+ENTRY_KINDS = {Pending.MARKET: "market", Pending.LIMIT: "limit", Pending.STOP: "stop"}
 _PROTECTIONS = {
     Leg.STOP: "stop",
     Leg.TARGET_1: "first target",
     Leg.TARGET_2: "second target",
     Leg.LIQUIDATION: "liquidation price",
 }
-_CANCELLED = {
+CANCELLED = {
     Why.POSITION_CLOSED: "the position is closed",
     Why.REPLACED: "a newer decision took its place",
     Why.BUDGET_SPENT: "what was left of its budget is below the exchange's minimum",
     Why.TOO_SMALL: "a part would be below the exchange's minimum: everything leaves at the first target",
     Why.NOT_REVERSED: "the position that it was to reverse could not be closed",
 }
-_MOVED = {
+MOVED = {
     Why.TARGET_1: "to the entry after the first target",
     Why.TRAILED: "after the best price so far",
     Why.BREAK_EVEN: "to the entry, because the position had come far enough into profit",
@@ -112,12 +112,13 @@ class OrderBook:
 
     def cancel(self, reader: EventReader, event: Event) -> None:
         """The order is over, unfilled or filled in part."""
-        self.order(reader, event).update(status="cancelled", closed_at=event.at, reason=_CANCELLED[Why(event.why)])
+        self.order(reader, event).update(status="cancelled", closed_at=event.at, reason=CANCELLED[Why(event.why)])
 
     def expire(self, reader: EventReader, event: Event) -> None:
         """The order's bars are over."""
-        reason = "price did not come to it in time"
-        self.order(reader, event).update(status="expired", closed_at=event.at, reason=reason)
+        row = self.order(reader, event)
+        reason = "not all of it was filled in time" if row["fills"] else "price did not come to it in time"
+        row.update(status="expired", closed_at=event.at, reason=reason)
 
     def place(self, reader: EventReader, event: Event) -> None:
         """The order is opened, or stands for another quantity at another price than before."""
@@ -133,7 +134,7 @@ class OrderBook:
     def move_stop(self, reader: EventReader, event: Event) -> None:
         """The stop has moved."""
         decimals = reader.price_decimals[event.symbol]
-        reason = f"moved from {units_text(event.reference_price, decimals)} {_MOVED[Why(event.why)]}"
+        reason = f"moved from {units_text(event.reference_price, decimals)} {MOVED[Why(event.why)]}"
         self.order(reader, event).update(price=from_units(event.price, decimals), reason=reason)
 
     def fill(self, reader: EventReader, event: Event) -> tuple[str, str]:
@@ -145,18 +146,17 @@ class OrderBook:
         assert isinstance(filled, Decimal)
         assert isinstance(fills, int)
         row.update(filled_quantity=filled + quantity, fills=fills + 1, reason=reason)
-        if event.leg == Leg.ENTRY or event.leg == Leg.LIQUIDATION:
-            row["quantity"] = filled + quantity
         if event.leg == Leg.ENTRY:
+            row["quantity"] = filled + quantity
             self.entered[str(row["symbol"])] = event.decided_at
-        if not event.left:
-            row.update(status="filled", closed_at=event.at)
-        if event.leg == Leg.TARGET_1:
+        if not event.left:  # what was ordered may be more: a target has taken its part of the position since
+            row.update(status="filled", closed_at=event.at, quantity=filled + quantity)
+        if event.leg in (Leg.TARGET_1, Leg.TARGET_2):
             self._lower_stop(str(row["symbol"]), event.decided_at, quantity)
         return f"{row['client_order_id']}.{fills + 1}", reason
 
     def _lower_stop(self, symbol: str, decided_at: int, sold: Decimal) -> None:
-        """The stop protects what the first target leaves of the position; where that is nothing, it is cancelled next."""
+        """The stop protects what a target leaves of the position; where that is nothing, it is cancelled next."""
         key = (symbol, decided_at, Leg.STOP.name.lower())
         stop = self.rows.get(key)
         if stop is not None and isinstance(stop["quantity"], Decimal) and stop["quantity"] > sold:
@@ -179,7 +179,7 @@ def _opened(reader: EventReader, event: Event, key: OrderKey, signalled_at: int)
         "sequence": event.sequence,
         "leg": leg,
         "side": SIDE_NAMES[event.side],
-        "kind": _ENTRY_KINDS.get(Pending(event.entry_type), "market") if event.leg == Leg.ENTRY else ORDER_KINDS[Leg(event.leg)],
+        "kind": ENTRY_KINDS.get(Pending(event.entry_type), "market") if event.leg == Leg.ENTRY else ORDER_KINDS[Leg(event.leg)],
         "decided_at": decided_at,
         "status": "open",
         "budget": from_units(event.budget, CASH_DECIMALS) if event.budget else None,

@@ -119,6 +119,11 @@ def random_decision(draw: Random, close: float) -> Decision:
     return decision
 
 
+def some_market(seed: int) -> Market:
+    """One of the simple kind or one of any."""
+    return any_market(seed // 2) if seed % 2 else random_market(seed // 2)
+
+
 _FINER = 4
 _FINER_MS = HOUR_MS // _FINER
 

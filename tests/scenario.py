@@ -27,7 +27,7 @@ from candlewick.engine.terms import Terms
 from candlewick.instruments import Instrument
 from candlewick.rules import Rules
 from tests.engine_play import Market, candle_frame, joined, play, play_in_pieces, reference_story, signal_frame, story_of
-from tests.reference_engine import Happening
+from tests.reference_terms import Happening
 
 START_MS = 1_767_225_600_000  # 2026-01-01 00:00 UTC
 HOUR_MS = 3_600_000

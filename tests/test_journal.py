@@ -5,9 +5,10 @@ from decimal import Decimal
 
 import polars as pl
 
-from candlewick.engine.layout import Leg, Rule
+from candlewick.engine.layout import Kind, Leg, Pending, Rule, Why
 from candlewick.journal import Journal, Segment, write_journal
-from candlewick.journal_orders import ORDER_KINDS, REFUSAL_TEXTS
+from candlewick.journal_events import KIND_NAMES
+from candlewick.journal_orders import CANCELLED, ENTRY_KINDS, MOVED, ORDER_KINDS, REFUSAL_TEXTS
 from candlewick.rows import ORDER_ROW, frame
 from candlewick.timeframes import format_utc
 from tests.engine_play import play
@@ -110,3 +111,6 @@ def test_limits_of_the_account_are_events_without_a_symbol() -> None:
 def test_every_rule_and_every_leg_has_its_words() -> None:
     assert set(REFUSAL_TEXTS) == set(Rule) - {Rule.NONE}
     assert set(ORDER_KINDS) == set(Leg) - {Leg.NONE, Leg.ENTRY}  # an entry's kind is what the strategy asked for
+    assert set(ENTRY_KINDS) == set(Pending) - {Pending.NONE}
+    assert set(CANCELLED) | set(MOVED) == set(Why) - {Why.NONE}
+    assert set(KIND_NAMES.values()) == {kind.name.lower() for kind in Kind}
