@@ -62,7 +62,7 @@ class Reference(Books):
         for symbol, holding in here.items():
             finer = now.finer.get(symbol) or [now.bars[symbol][:3]]
             for number, (opened, high, low) in enumerate(finer):
-                if number:
+                if number or opened != opens[symbol]:
                     holding.entered = "earlier" if holding.entered else ""
                     self.finer_open(now.at, holding, opened)
                 self.inside(now.at, holding, opened, high, low)
@@ -184,7 +184,7 @@ class Reference(Books):
         since, entry = opened, holding.entry_order
         if entry and entry.kind != "market" and not (holding.quantity and holding.side != entry.side):
             before = holding.quantity
-            self.enter_inside(at, holding, entry, high, low)
+            self.enter_inside(at, holding, entry, opened, high, low)
             if holding.quantity > before:
                 since, holding.entered = entry.price, "now"
         if not holding.quantity:
@@ -202,15 +202,16 @@ class Reference(Books):
         if liquidation is not None:
             self.liquidate(at, holding, "intrabar", holding.nearer(liquidation, since))
         elif holding.entered != "now":
-            self.targets(at, holding, "intrabar", best)
+            self.targets(at, holding, "intrabar", best, opened)
 
-    def enter_inside(self, at: int, holding: Holding, entry: Entry, high: Fraction, low: Fraction) -> None:
+    def enter_inside(self, at: int, holding: Holding, entry: Entry, opened: Fraction, high: Fraction, low: Fraction) -> None:
+        side = entry.side
         if entry.kind == "limit":
-            reached = low if entry.side > 0 else high
-            if entry.side * (self.resting(entry.price, -entry.side, holding) - reached) >= 0:
+            resting = self.resting(entry.price, -side, holding)
+            if side * (resting - (low if side > 0 else high)) >= 0 > side * (resting - opened):
                 self.enter(at, holding, entry, entry.price, entry.price, "intrabar")
-        elif entry.side * ((high if entry.side > 0 else low) - entry.price) >= 0:
-            self.enter(at, holding, entry, self.taken(holding, entry.price, entry.side), entry.price, "intrabar")
+        elif side * ((high if side > 0 else low) - entry.price) >= 0 > side * (opened - entry.price):
+            self.enter(at, holding, entry, self.taken(holding, entry.price, side), entry.price, "intrabar")
 
     # What leaves
 
@@ -243,9 +244,9 @@ class Reference(Books):
             self.over(at, holding, waiting.leg, waiting.decided_at, "replaced")
         holding.exit_order = Exit("stop", holding.decided_at, None)
 
-    def targets(self, at: int, holding: Holding, phase: str, reached: Fraction) -> None:
+    def targets(self, at: int, holding: Holding, phase: str, reached: Fraction, opened: Fraction | None = None) -> None:
         for leg in ("target_1", "target_2"):
-            if leg not in holding.protection or not self.take(at, holding, leg, phase, reached):
+            if leg not in holding.protection or not self.take(at, holding, leg, phase, reached, opened):
                 continue
             if not holding.quantity:
                 self.close_out(at, holding)
@@ -255,10 +256,11 @@ class Reference(Books):
             if moves and stop is not None and holding.side * (entry - stop) > 0:
                 self.move_stop(at, holding, entry, "target_1")
 
-    def take(self, at: int, holding: Holding, leg: str, phase: str, reached: Fraction) -> bool:
-        """Whether all of a target's part has left."""
+    def take(self, at: int, holding: Holding, leg: str, phase: str, reached: Fraction, opened: Fraction | None) -> bool:
+        """Whether all of a target's part has left. What an open had reached and could not fill waits for the next open."""
         side, target = holding.side, holding.protection[leg]
-        if side * (reached - self.resting(target, side, holding)) < 0:
+        resting = self.resting(target, side, holding)
+        if side * (reached - resting) < 0 or (opened is not None and side * (opened - resting) >= 0):
             return False
         price = reference = target
         if phase == "open":

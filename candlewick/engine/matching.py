@@ -104,7 +104,7 @@ def intrabar_phase(account, positions, active, instruments, rules, market, row, 
         for number in range(begin, end):
             position.inside = 2 if position.inside > 0 else 0
             opened, high, low = market.detail_opens[number], market.detail_highs[number], market.detail_lows[number]
-            if number > begin:
+            if number > begin or opened != market.prices[symbol, row, OPEN]:  # the first of them may be missing
                 count = _finer_open(account, position, instrument, rules, opened, at, tally, events, count, symbol)
             count = _inside(account, position, instrument, rules, opened, high, low, at, tally, events, count, symbol)
     return count
@@ -122,7 +122,7 @@ def _inside(account, position, instrument, rules, opened, high, low, at, tally, 
     since = opened
     if position.pending == Pending.LIMIT or position.pending == Pending.STOP:
         level = position.pending_price
-        count = _enter_inside(account, position, instrument, rules, high, low, at, tally, events, count, symbol)
+        count = _enter_inside(account, position, instrument, rules, opened, high, low, at, tally, events, count, symbol)
         since = level if position.inside == 1 else opened
     if position.quantity == 0:
         return count
@@ -139,7 +139,7 @@ def _inside(account, position, instrument, rules, opened, high, low, at, tally, 
         return _liquidate(account, position, instrument, rules, reference, Phase.INTRABAR, at, tally, events, count, symbol)
     if position.inside == 1:
         return count
-    return _take_targets(account, position, instrument, rules, best, Phase.INTRABAR, at, tally, events, count, symbol)
+    return _take_targets(account, position, instrument, rules, best, opened, Phase.INTRABAR, at, tally, events, count, symbol)
 
 
 @njit_inner
@@ -195,7 +195,7 @@ def _leave_at_open(account, position, instrument, rules, opened, is_bar, at, tal
             return count
     if _reached(-position.side, opened, position.stop):
         return _stop_out(account, position, instrument, rules, opened, Phase.OPEN, at, tally, events, count, symbol)
-    return _take_targets(account, position, instrument, rules, opened, Phase.OPEN, at, tally, events, count, symbol)
+    return _take_targets(account, position, instrument, rules, opened, 0, Phase.OPEN, at, tally, events, count, symbol)
 
 
 @njit_inline
@@ -277,11 +277,11 @@ def _end_stop(position):
 
 
 @njit_inner
-def _take_targets(account, position, instrument, rules, reached, phase, at, tally, events, count, symbol):
+def _take_targets(account, position, instrument, rules, reached, opened, phase, at, tally, events, count, symbol):
     """Leave at the targets up to the price ``reached``: at the open, if that has reached them, or at their own price."""
     if position.target_1 > 0:
         filled, count = _take(
-            account, position, instrument, rules, reached, phase, Leg.TARGET_1, position.target_1,
+            account, position, instrument, rules, reached, opened, phase, Leg.TARGET_1, position.target_1,
             position.target_1_quantity, at, tally, events, count, symbol,
         )  # fmt: skip
         if filled and position.quantity == 0:
@@ -291,7 +291,7 @@ def _take_targets(account, position, instrument, rules, reached, phase, at, tall
             count = move_stop(account, position, entry, at, events, count, symbol, Why.TARGET_1)
     if position.target_2 > 0:
         filled, count = _take(
-            account, position, instrument, rules, reached, phase, Leg.TARGET_2, position.target_2,
+            account, position, instrument, rules, reached, opened, phase, Leg.TARGET_2, position.target_2,
             position.quantity, at, tally, events, count, symbol,
         )  # fmt: skip
         if filled and position.quantity == 0:
@@ -300,10 +300,14 @@ def _take_targets(account, position, instrument, rules, reached, phase, at, tall
 
 
 @njit_inner
-def _take(account, position, instrument, rules, reached, phase, leg, target, wanted, at, tally, events, count, symbol):
-    """Fill one target if price has come to it. Returns (all of it filled, new event count)."""
+def _take(account, position, instrument, rules, reached, opened, phase, leg, target, wanted, at, tally, events, count, symbol):
+    """Fill one target if price has come to it. Returns (all of it filled, new event count).
+
+    ``opened`` (0 at an open itself): a target that it has reached, and that could not fill there, waits for the next open.
+    """
     side = position.side
-    if not _reached(side, reached, beyond(target, side, rules)):
+    resting = beyond(target, side, rules)
+    if not _reached(side, reached, resting) or (opened > 0 and _reached(side, opened, resting)):
         return False, count
     reference = target
     if phase == Phase.OPEN:
@@ -403,19 +407,23 @@ def _budget_at_open(account, positions, instruments, prices, row, symbol):
 
 
 @njit_inner
-def _enter_inside(account, position, instrument, rules, high, low, at, tally, events, count, symbol):
-    """A limit or stop entry that price reaches inside the bar fills at its own price."""
+def _enter_inside(account, position, instrument, rules, opened, high, low, at, tally, events, count, symbol):
+    """A limit or stop entry that price reaches inside the bar fills at its own price.
+
+    One that the open has reached, and that could not fill there, waits for the next open.
+    """
     side, level = position.pending_side, position.pending_price
     if position.quantity > 0 and position.side != side:
         return count
     if position.pending == Pending.LIMIT:
         reached = low if side > 0 else high
-        if not _reached(-side, reached, beyond(level, -side, rules)):
+        resting = beyond(level, -side, rules)
+        if not _reached(-side, reached, resting) or _reached(-side, opened, resting):
             return count
         price, rate = level, instrument.maker_rate
     else:
         reached = high if side > 0 else low
-        if not _reached(side, reached, level):
+        if not _reached(side, reached, level) or _reached(side, opened, level):
             return count
         price = taker_price(level, side, rules.slippage_rate + rules.half_spread_rate, instrument.tick)
         rate = instrument.taker_rate
