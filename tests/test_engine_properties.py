@@ -16,6 +16,7 @@ from candlewick.amounts import from_units, plain
 from candlewick.engine import run
 from candlewick.engine.layout import EVENT, Kind, Leg, Outcome, Pending, Rule, Why
 from candlewick.engine.run import Advance, advance_open
+from candlewick.engine.state import EngineState
 from candlewick.engine.terms import Terms, quantity_decimals
 from candlewick.journal import Journal, Segment, opening_postings, write_journal
 from candlewick.journal_events import LEG_NAMES, Event, units_text
@@ -40,9 +41,9 @@ PIECES = st.lists(st.integers(1, 9), min_size=1, max_size=6)
 EARLY = st.lists(st.booleans(), min_size=1, max_size=5)
 
 
-def journal_of(market: Market, moved: Advance, open_orders: pl.DataFrame) -> Journal:
+def journal_of(market: Market, moved: Advance, open_orders: pl.DataFrame, before: EngineState | None = None) -> Journal:
     segment = Segment("drawn", market.terms, market.signals, moved.events, moved.equity)
-    return write_journal("demo", [segment], moved.state, open_orders)
+    return write_journal("demo", [segment], moved.state, open_orders, before)
 
 
 def whole_journal(market: Market) -> Journal:
@@ -152,8 +153,7 @@ def test_every_order_has_its_signal_and_every_fill_its_order(seed: int) -> None:
     signals = set(journal.signals["signal_id"])
     orders = {row["client_order_id"]: row for row in journal.orders.iter_rows(named=True)}
     assert len(orders) == journal.orders.height
-    own = [order for order in orders.values() if order["leg"] not in ("liquidation", "time_stop")]
-    assert {order["signal_id"] for order in own} <= signals
+    assert {order["signal_id"] for order in orders.values()} <= signals
     assert journal.fills["fill_id"].is_unique().all()
     filled: dict[str, list[Decimal]] = {}
     for fill in journal.fills.iter_rows(named=True):
@@ -231,9 +231,11 @@ def test_any_cut_of_the_bars_writes_the_same_journal(seed: int, lengths: list[in
     whole = whole_journal(market)
     parts: list[Journal] = []
     ledger: dict[str, dict[str, Value]] = {}
+    before: EngineState | None = None
     for piece in play_in_pieces(market, cycle(lengths), cycle(early)):
         waiting = [row for row in ledger.values() if row["status"] == "open"]
-        parts.append(journal_of(market, piece, pl.DataFrame(waiting, schema=dict(ORDER_ROW), orient="row")))
+        parts.append(journal_of(market, piece, pl.DataFrame(waiting, schema=dict(ORDER_ROW), orient="row"), before))
+        before = piece.state
         ledger |= {row["client_order_id"]: row for row in parts[-1].orders.iter_rows(named=True)}
     for table in ("signals", "fills", "postings", "equity", "events"):
         assert pl.concat([getattr(part, table) for part in parts]).equals(getattr(whole, table)), table
