@@ -81,7 +81,7 @@ def play(inputs: Inputs, strategy: Strategy, seed: int = 0) -> Played:
         trades=trades,
         equity=curve,
         months=monthly_returns(curve, cash, length_ms),
-        symbols=symbol_table(trades, inputs.terms.symbols),
+        symbols=symbol_table(trades, inputs.terms.symbols).drop("exposure"),
         day_ends_at=pl.Series("at", last_of_day, pl.Datetime("ms", "UTC")).cast(TIME) + timedelta(milliseconds=length_ms),
         bands=bootstrap_equity(_amounts(simulation.day_equity), periods_per_year=DAYS_PER_YEAR, seed=seed),
         order_risk=_order_risk(inputs, trades, seed),

@@ -156,6 +156,6 @@ def kept_view(run: BacktestRun, equity: pl.DataFrame, trades: pl.DataFrame) -> B
         equity=equity,
         trades=trades,
         months=monthly_returns(equity, run.initial_cash, timeframe_ms(run.timeframe)),
-        symbols_table=symbol_table(trades, run.symbols),
+        symbols_table=symbol_table(trades, run.symbols).drop("exposure"),
         candles={},
     )
