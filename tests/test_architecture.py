@@ -56,6 +56,7 @@ LIGHT = (
     ("candlewick.strategies.catalog", ("prefect", "numba", "duckdb", "ccxt", "plotly")),
     ("flows.accounts", ("prefect", "numba", "ccxt", "plotly")),
     ("flows.paper_trading", ("numba", "ccxt", "plotly")),
+    ("flows.backtesting", ("numba", "ccxt", "plotly", "optuna", "dask")),
     ("deployments.serve", ("prefect", "polars", "numba", "duckdb")),
 )
 LONGEST_FUNCTION, LONGEST_FILE, LONGEST_TEST_FILE = 70, 450, 700

@@ -23,6 +23,7 @@ from tests.prefect_server import free_port
 from tests.serve_fixture import CHECKOUT, ServeProcess, wait_for, working_directory
 
 NAMES = ["paper-15m", "paper-1h", "paper-4h", "paper-1d"]
+BY_HAND = ["backtest", "check-strategy", "sweep", "optimize", "walk-forward"]
 
 
 def deployment_ids(serve: ServeProcess) -> dict[str, object]:
@@ -128,9 +129,9 @@ def test_deployments_of_another_work_pool_than_the_workers_are_refused() -> None
         _check_work_pools([PlannedDeployment("paper-4h", "other")], ServeSettings())
 
 
-def test_the_committed_prefect_yaml_has_a_deployment_for_each_timeframe_and_no_path_of_a_machine() -> None:
+def test_the_committed_prefect_yaml_has_a_deployment_for_each_timeframe_and_search_and_no_path_of_a_machine() -> None:
     planned = planned_deployments(CHECKOUT)
-    assert [one.name for one in planned] == NAMES
+    assert [one.name for one in planned] == NAMES + BY_HAND
     assert {one.work_pool for one in planned} == {ServeSettings().work_pool}
     assert str(CHECKOUT) not in (CHECKOUT / "prefect.yaml").read_text(encoding="utf-8")
 
