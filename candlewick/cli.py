@@ -141,7 +141,8 @@ def parse_parameters(texts: Sequence[str] | None, option: str = "--param", examp
 def progress(text: str | Callable[[], str], stream: TextIO | None = None) -> Iterator[None]:
     """Say on standard error what is being waited for, with the seconds: in place on a terminal, in lines elsewhere.
 
-    ``text`` may be asked for anew each time, where what is waited for moves on. A line elsewhere when it starts, every ten seconds and when it ends, so that a log shows that something moves.
+    ``text`` may be asked for anew each time, where what is waited for moves on. A line elsewhere when it starts, every ten
+    seconds and when it ends, so that a log shows that something moves.
     """
     out = stream or sys.stderr
     started = monotonic()
