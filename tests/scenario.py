@@ -30,6 +30,7 @@ from candlewick.engine.terms import Terms
 from candlewick.funding import FUNDING_SCHEMA
 from candlewick.instruments import Instrument
 from candlewick.rules import Rules
+from candlewick.strategies.contract import BAR_COUNTS
 from tests.engine_play import (
     Market,
     candle_frame,
@@ -98,7 +99,7 @@ def parse(text: str) -> Market:
     """The upper part of a scenario as terms, candles and signals."""
     cash, rules, instruments = Decimal(1000), PLAIN_RULES, list[Instrument]()
     bars, finer, volumes = Rows(), Rows(), dict[str, list[float]]()
-    decisions: dict[str, list[dict[str, str | float]]] = {}
+    decisions: dict[str, list[dict[str, str | int | float]]] = {}
     payments: dict[str, list[tuple[int, float]]] = {}
     for line in (line.split("#")[0] for line in text.splitlines()):
         word, *rest = line.split() or [""]
@@ -117,7 +118,7 @@ def parse(text: str) -> Market:
             options = _options([one for one in rest[5:] if "=" in one])
             volumes.setdefault(rest[0], []).append(float(options.pop("volume", "1000")))
             action = {"action": rest[5]} if rest[5:] and "=" not in rest[5] else {}
-            said = {name: value if name == "entry_type" else float(value) for name, value in options.items()}
+            said = {name: _said(name, value) for name, value in options.items()}
             decisions.setdefault(rest[0], []).append({**action, **said})
     terms = Terms("1h", cash, tuple(instruments), rules)
     candles = {symbol: candle_frame(bars.get(symbol, []), volumes.get(symbol)) for symbol in terms.symbols}
@@ -159,6 +160,12 @@ def _instrument(symbol: str, options: dict[str, str]) -> Instrument:
     assert set(values) <= known, f"unknown options {set(values) - known}"
     quote_decimals = int(values.pop("quote_decimals", Decimal(8)))
     return Instrument(symbol, symbol, "USDT", **values, quote_decimals=quote_decimals, kind=kind)  # type: ignore[arg-type]
+
+
+def _said(name: str, value: str) -> str | int | float:
+    if name == "entry_type":
+        return value
+    return int(value) if name in BAR_COUNTS else float(value)
 
 
 def _rule(name: str, value: str) -> str | int | bool | Decimal | None:

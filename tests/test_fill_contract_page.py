@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-CONTRACT_TESTS = ("test_fill_contract.py", "test_account_contract.py")
+CONTRACT_TESTS = ("test_account_contract.py", "test_fill_contract.py") + tuple(
+    f"test_fill_contract_{part}.py" for part in ("entries", "margin", "moving", "parts", "sizing")
+)
 
 
 def names_in(path: Path) -> set[str]:

@@ -15,6 +15,7 @@
 - With two targets, a part fixed at the entry leaves at the nearer one and the rest at the other. After the first the stop may
   move to the entry: live at once when the first filled at the open, from the next bar on when it filled inside the bar.
 - A participation cap lets a share of the previous bar's volume fill in a bar; what is left waits, a stop's for the next open.
+  What an open has reached and could not fill there waits for the next open, too: inside the bar its price has gone.
 - What the exchange's minimums forbid to sell is refused: an exit is over, a stop or target is gone, the position stays.
 - With finer bars the rules for the inside of a bar hold for each of them in turn.
 """
