@@ -23,6 +23,7 @@ from candlewick.cycle import Decided, conclude, new_start, opening_rows
 from candlewick.engine.bars import Beside
 from candlewick.engine.layout import NEVER
 from candlewick.history import candles_until, digests_until
+from candlewick.rebuilding import is_outdated
 from candlewick.reports.numbers import format_count
 from candlewick.seen import forming_opens
 from candlewick.store.tables import TABLES
@@ -165,10 +166,18 @@ def _compare_checkpoint(stored: Stored, replayed: Decided) -> Comparison:
         missing = Difference("checkpoints", name, "", None, f"a state after {replayed.advanced.bars} bars")
         return Comparison("checkpoints", 0, 1, 1, (missing,))
     ours = flatten(json.loads(checkpoints[0]["state"])) | {"version": checkpoints[0]["version"]}
+    if is_outdated(json.loads(checkpoints[0]["state"])):
+        state = {name: value for name, value in state.items() if name in ours and _is_kept(name)}
+        ours = {name: value for name, value in ours.items() if name in state or name == "version"}
     amendments = stored.rows["terms"].filter(pl.col("run_id").str.starts_with(AMENDMENT)).height
     theirs = state | {"version": _committed(stored.rows["runs"]).height + amendments}
     found = compare_values("checkpoints", name, ours, theirs)
     return Comparison("checkpoints", 1, 1, len(found), tuple(found[:FIRST]))
+
+
+def _is_kept(name: str) -> bool:
+    """Whether a field of the state that an older engine wrote has to be the same in a replay: cash, events, quantities."""
+    return name in ("account.cash", "account.sequence", "account.watermark") or name.endswith(".quantity")
 
 
 def _committed(runs: pl.DataFrame) -> pl.DataFrame:
@@ -212,6 +221,9 @@ def _code_notices(stored: Stored, differs: bool) -> tuple[str, ...]:
     if others:
         verdict = "a difference may come from what has changed in between" if differs else "it decides the same"
         notices.append(f"code {', '.join(others)} wrote this account, code {code_version()} replays it; {verdict}")
+    checkpoints = stored.rows["checkpoints"]["state"]
+    if checkpoints.len() and is_outdated(json.loads(checkpoints[0])):
+        notices.append("an older version wrote the state: cash, quantities and events are compared; the next cycle rebuilds it")
     own = sorted({terms.strategy for terms in stored.account.terms if ":" in terms.strategy})
     if own and differs:
         notices.append(f"{', '.join(own)}: the ledger keeps no version of code outside Candlewick; it may have changed")

@@ -46,7 +46,8 @@ _SCHEMAS: Mapping[str, Schema] = {
 class Start:
     """What a cycle starts from. ``version`` is the checkpoint's, None when the account is new.
 
-    ``opens`` of the forming bar, by symbol, when a cycle before has done its open phase already.
+    ``opens`` of the forming bar, by symbol, when a cycle before has done its open phase already. ``is_outdated``: an older
+    version wrote the state, which is not in here; it has to be rebuilt.
     """
 
     account: Account
@@ -56,6 +57,7 @@ class Start:
     opens: Mapping[str, float]
     open_orders: pl.DataFrame
     created: bool
+    is_outdated: bool = False
 
     @property
     def watermark_at(self) -> datetime | None:

@@ -108,6 +108,10 @@ class LedgerUnreadable(LedgerError):
     """The ledger's file is truncated, corrupt, or not a DuckDB database."""
 
 
+class StateOutdated(LedgerError):
+    """An older version wrote the account's state, and a replay of its inputs does not end where the ledger stands."""
+
+
 class LedgerUnwritable(LedgerError):
     """No space left, or the folder may not be written."""
 

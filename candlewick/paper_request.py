@@ -114,6 +114,9 @@ def check_options(request: PaperRequest, account: Account) -> None:
         own = dict(account.current.parameters) if options.strategy is None else {}
         asked = load_strategy(options.strategy or account.current.strategy, {**own, **(options.parameters or {})})
         name, parameters = strategy_name(asked), strategy_document(asked)
+        # An account from before a parameter existed has its default.
+        if asked == load_strategy(account.current.strategy, account.current.parameters):
+            parameters = account.current.parameters
     since_ms = None
     if options.since is not None:
         since_ms = floor_to_bar(parse_utc(options.since) + timeframe_ms(account.timeframe) - 1, account.timeframe)

@@ -185,6 +185,10 @@ def amend_account(
         loaded = ledger.load_account(account)
         if loaded is None or loaded.checkpoint is None:
             raise UnknownAccount(f"account {account!r} is not open yet: run a cycle first")
+        if loaded.checkpoint.state is None:
+            raise UsageError(
+                f"an older version of Candlewick wrote account {account!r}: run a cycle first, it brings it up to date"
+            )
         asked: dict[str, str | int | float | bool] = dict(parse_parameters(param))
         new_rules = settings.rules.to_rules() if rules else None
         after = amend_terms(loaded.account, loaded.checkpoint.state, new_rules, strategy, asked, lift_halt=lift_halt)

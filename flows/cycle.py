@@ -27,6 +27,7 @@ from candlewick.findings import drop_noted, noted_findings
 from candlewick.instruments import Instrument
 from candlewick.lake import Lake
 from candlewick.paper_request import apply_fees, check_options, kept_terms, open_account
+from candlewick.rebuilding import REBUILT
 from candlewick.results import Status
 from candlewick.signal_files import load_signals, prune_signals
 from candlewick.store.backtests import Backtests
@@ -41,6 +42,7 @@ from tasks.funding import complete_known_funding
 from tasks.ledger import commit_cycle, load_account
 from tasks.market import MarketAccess, open_market, read_clock, read_instruments
 from tasks.patience import patient
+from tasks.rebuilding import rebuild_state
 from tasks.signals import Batch, Window, compute_signals
 
 _FETCHES_AT_ONCE = 8
@@ -54,6 +56,7 @@ async def begin(cycle: Cycle) -> Begun:
     with cycle.stopwatch.step("load_account"):
         start = load_account(cycle.ledger, cycle.request.account)
     if start is not None:
+        start = await _up_to_date(cycle, start)
         check_options(cycle.request, start.account)
         cycle.notices += kept_terms(cycle.request, start.account)
     with cycle.stopwatch.step("read_market"):
@@ -71,6 +74,16 @@ async def begin(cycle: Cycle) -> Begun:
     changed = _changed_terms(cycle, start, instruments)
     account = replace(start.account, terms=(*start.account.terms, *changed))
     return Begun(replace(start, account=account), time.now_ms, changed)
+
+
+async def _up_to_date(cycle: Cycle, start: Start) -> Start:
+    """The start with a state of today's engine. Raises HistoryChanged, StateOutdated where an old one cannot be replayed."""
+    if not start.is_outdated:
+        return start
+    with cycle.stopwatch.step("rebuild_state"):
+        state = await rebuild_state(cycle.ledger, cycle.settings, start.account.name)
+    cycle.notices.append(REBUILT)
+    return replace(start, state=state, is_outdated=False)
 
 
 def refuse_peeking(cycle: Cycle, account: Account) -> None:

@@ -18,7 +18,7 @@ def load_account(ledger: Ledger, name: str) -> Start | None:
     if loaded is None:
         return None
     saved = loaded.checkpoint
-    state = saved.state if saved else open_state(loaded.account.initial_cash, len(loaded.account.symbols))
+    state = saved.state if saved and saved.state else open_state(loaded.account.initial_cash, len(loaded.account.symbols))
     return Start(
         account=loaded.account,
         state=state,
@@ -27,6 +27,7 @@ def load_account(ledger: Ledger, name: str) -> Start | None:
         opens=saved.forming_opens if saved else {},
         open_orders=loaded.open_orders,
         created=False,
+        is_outdated=saved is not None and saved.state is None,
     )
 
 

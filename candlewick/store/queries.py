@@ -12,6 +12,7 @@ import polars as pl
 from candlewick.account import Account, read_account
 from candlewick.engine.state import EngineState
 from candlewick.errors import UnknownAccount
+from candlewick.rebuilding import is_outdated
 from candlewick.reports.view import AccountView
 from candlewick.rows import AMOUNT, TIME
 from candlewick.seen import forming_opens
@@ -40,14 +41,15 @@ _LIST = """SELECT a.account, a.market, a.timeframe, a.symbols::VARCHAR AS symbol
 class Checkpoint:
     """An account's state after its last committed cycle. ``seen`` and ``candle_digests`` as the cycle wrote them, by symbol.
 
-    ``forming_opens``: opens that the state has acted on although their bar is not closed, by symbol.
+    ``forming_opens``: opens that the state has acted on although their bar is not closed, by symbol. ``state`` None: an older
+    version of the engine wrote it (`candlewick/rebuilding.py`).
     """
 
     version: int
     watermark_ms: int | None
     seen: Mapping[str, JsonValue]
     forming_opens: Mapping[str, float]
-    state: EngineState
+    state: EngineState | None
     candle_digests: Mapping[str, str]
     run_id: str
 
@@ -98,12 +100,13 @@ def load_account(database: Database, account: str) -> LoadedAccount | None:
 
 def _checkpoint(rows: pl.DataFrame) -> Checkpoint:
     row = rows.to_dicts()[0]
+    state = json.loads(row["state"])
     return Checkpoint(
         version=row["version"],
         watermark_ms=rows["watermark_at"].dt.epoch("ms")[0],
         seen=json.loads(row["seen"]),
         forming_opens=forming_opens(json.loads(row["seen"])),
-        state=EngineState.from_document(json.loads(row["state"])),
+        state=None if is_outdated(state) else EngineState.from_document(state),
         candle_digests=json.loads(row["candle_digests"]),
         run_id=row["run_id"],
     )
