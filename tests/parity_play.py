@@ -1,6 +1,7 @@
 """One account played in both ways: as cycles of a paper account, and as one backtest; and what of them has to be equal."""
 
 import asyncio
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -13,7 +14,9 @@ from prefect.tasks import Task
 from candlewick.backtest_request import BacktestOptions, read_backtest
 from candlewick.backtesting.inputs import Inputs
 from candlewick.backtesting.playing import ACCOUNT, Played, play
+from candlewick.comparing import Json, flatten
 from candlewick.cycle import Decided
+from candlewick.engine.state import EngineState
 from candlewick.paper_request import PaperOptions, PaperRequest, read_request
 from candlewick.settings import LakeSettings, Settings, StoreSettings
 from candlewick.store.database import Database
@@ -106,13 +109,16 @@ def _state_differences(ledger: Ledger, played: Played) -> list[str]:
     loaded = ledger.load_account(ACCOUNT)
     assert loaded is not None
     assert loaded.checkpoint is not None
+    assert loaded.checkpoint.state is not None
     # An account's first version of its terms has a number, a backtest's terms have none.
-    ours, theirs = loaded.checkpoint.state.to_document(), played.simulation.state.under(1, lifts_halt=False).to_document()
-    pairs = [("account", ours["account"], theirs["account"])]
-    pairs += [(f"position {n}", *pair) for n, pair in enumerate(zip(ours["positions"], theirs["positions"], strict=True))]
+    ours, theirs = _fields(loaded.checkpoint.state), _fields(played.simulation.state.under(1, lifts_halt=False))
     return [
-        f"{where}.{name}: {mine[name]} in the checkpoint, {other[name]} in the backtest"
-        for where, mine, other in pairs
-        for name in mine
-        if mine[name] != other[name]
+        f"{name}: {ours.get(name)} in the checkpoint, {theirs.get(name)} in the backtest"
+        for name in {**ours, **theirs}
+        if ours.get(name) != theirs.get(name)
     ]
+
+
+def _fields(state: EngineState) -> dict[str, Json]:
+    """The state's integers by their place: `positions[0].stop`."""
+    return flatten(json.loads(json.dumps(state.to_document())))

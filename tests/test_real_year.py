@@ -71,6 +71,7 @@ def trade_year(strategy: str, exchange: Emulator, place: Workplace, once: Workpl
     }  # fmt: skip
     results, requests = [], []
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("CANDLEWICK_TEST_YEAR", raising=False)  # settings refuse variables that begin as theirs do and are none
         patch.setenv("CANDLEWICK_EXCHANGES__BINANCE__API_URL", exchange.url)
         patch.setenv("CANDLEWICK_EXCHANGES__BINANCE__RATE_LIMIT", "false")
         for where, moment in [*((place, moment) for moment in moments()), (once, moments()[-1])]:

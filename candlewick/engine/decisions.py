@@ -142,8 +142,8 @@ def volatility_weights(
     for symbol in terms.symbols:
         total = np.zeros(len(times[symbol]))
         for other in terms.symbols:
-            newest = np.searchsorted(times[other], times[symbol], side="right") - 1
-            share = np.where(newest >= 0, inverse[other][np.maximum(newest, 0)], np.nan)
-            total += np.nan_to_num(share)
+            begun = np.searchsorted(times[other], times[symbol], side="right")
+            before_any = np.concatenate([[0.0], np.nan_to_num(inverse[other])])  # a symbol may have no bar yet, or none at all
+            total += before_any[begun]
         weights[symbol] = np.divide(inverse[symbol], total, out=np.full(len(total), np.nan), where=total > 0)
     return weights
