@@ -21,7 +21,7 @@ DEFAULT_BLOCKS, MOST_BLOCKS = 16, 20
 MAX_SETS = 1_000
 """Sets that the cross-validation looks at; of more, so many are drawn by seed."""
 MAX_POINTS = 500
-_CELLS_AT_ONCE = 1_000_000  # combinations × sets held in memory at a time: 8 MB an array
+_CELLS_AT_ONCE = 200_000  # combinations × sets held in memory at a time: 1.6 MB an array
 _FLAT = 1e-12
 _NORMAL = NormalDist()
 _SMALL_VARIANCE = "the Sharpe ratio's own variance is not above 0 with this skewness and kurtosis"
