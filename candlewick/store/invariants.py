@@ -103,13 +103,14 @@ _INVARIANTS = (
         for table in ("orders", "fills", "events")
     ),
 )
-# A fill in the bar that is still forming comes after the last equity row; it is in the cash already.
+# A fill in the bar that is still forming comes after the last equity row (whose time is a close); it is in the cash already.
+# Funding that was due inside the last bar comes before that row, though after the bar's open, which is the watermark.
 _CASH = f"""SELECT
     (SELECT coalesce(sum(amount), 0) FROM postings WHERE account = $account AND ledger_account = '{CASH_ACCOUNT}'
         AND asset = (SELECT quote FROM accounts WHERE account = $account)),
     (SELECT cash FROM equity WHERE account = $account ORDER BY "at" DESC LIMIT 1),
     (SELECT coalesce(sum(amount), 0) FROM postings WHERE account = $account AND ledger_account = '{CASH_ACCOUNT}'
-        AND market_at > (SELECT watermark_at FROM checkpoints WHERE account = $account)),
+        AND market_at >= (SELECT max("at") FROM equity WHERE account = $account)),
     (SELECT state::VARCHAR FROM checkpoints WHERE account = $account)"""
 
 
