@@ -4,9 +4,8 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-CONTRACT_TESTS = ("test_account_contract.py", "test_fill_contract.py") + tuple(
-    f"test_fill_contract_{part}.py" for part in ("entries", "margin", "moving", "parts", "sizing")
-)
+PARTS = ("", "_entries", "_margin", "_moving", "_parts", "_sizing")
+CONTRACT_TESTS = ("test_account_contract.py", *(f"test_fill_contract{part}.py" for part in PARTS))
 
 
 def names_in(path: Path) -> set[str]:
