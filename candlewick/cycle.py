@@ -13,7 +13,7 @@ from candlewick.code_version import code_version
 from candlewick.engine.state import EngineState, open_state
 from candlewick.history import digests_until
 from candlewick.journal import Journal, opening_postings, write_journal
-from candlewick.reports.view import AccountView
+from candlewick.reports.view import AccountView, told_by_events
 from candlewick.results import Status
 from candlewick.rows import (
     CHECKPOINT_ROW,
@@ -179,6 +179,8 @@ def preview(view: AccountView, decided: Decided, run_id: str) -> AccountView:
             kept = kept.filter(~pl.col("client_order_id").is_in(rows["client_order_id"].implode()))
         marked = rows.with_columns(pl.lit(run_id).alias("run_id")) if "run_id" in kept.columns else rows
         merged[name] = pl.concat([kept, marked], how="diagonal")
+    for name, rows in told_by_events(journal.events).items():
+        merged[name] = pl.concat([getattr(view, name), rows])
     return AccountView(
         account=view.account,
         market=view.market,

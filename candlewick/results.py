@@ -16,7 +16,7 @@ class Record(BaseModel):
 
 
 class FillRow(Record):
-    """One fill, newest last."""
+    """One fill, newest last. ``position_side`` (long, short): the position that it opens, adds to or closes."""
 
     at: datetime
     symbol: str
@@ -27,10 +27,15 @@ class FillRow(Record):
     fee: Decimal
     realized_pnl: Decimal | None
     reason: str
+    position_side: str = "long"
 
 
 class PositionRow(Record):
-    """One open position with what protects it; ``unrealized_pnl`` at the last close, before the exit's costs."""
+    """One open position with what protects it; ``unrealized_pnl`` at the last close, before the exit's costs.
+
+    ``return_share`` is of what it cost, or of its margin where it is held on margin. ``stop_loss`` is where the stop stands now,
+    ``trailing`` whether it follows the price. ``margin`` and ``liquidation_price`` are None for what is owned outright.
+    """
 
     symbol: str
     quantity: Decimal
@@ -41,10 +46,15 @@ class PositionRow(Record):
     take_profit_2: Decimal | None
     unrealized_pnl: Decimal
     opened_at: datetime
+    side: str = "long"
+    return_share: Decimal | None = None
+    trailing: bool = False
+    margin: Decimal | None = None
+    liquidation_price: Decimal | None = None
 
 
 class OrderRow(Record):
-    """An order that this cycle decided, filled, cancelled or refused."""
+    """An order that this cycle decided, filled, in part or whole, cancelled or refused; ``expires_at`` None: it does not."""
 
     client_order_id: str
     decided_at: datetime
@@ -59,10 +69,16 @@ class OrderRow(Record):
     rule: str | None = None
     rule_limit: Decimal | None = None
     rule_value: Decimal | None = None
+    kind: str = "market"
+    filled_quantity: Decimal | None = None
+    expires_at: datetime | None = None
 
 
 class CycleData(Record):
-    """What a trader wants to know of a cycle. Shares are fractions of 1."""
+    """What a trader wants to know of a cycle. Shares are fractions of 1.
+
+    ``margin`` is what of the cash positions on margin reserve, ``funding`` what perpetuals have received less paid, so far.
+    """
 
     account: str
     market: str
@@ -79,6 +95,8 @@ class CycleData(Record):
     initial_cash: Decimal
     equity: Decimal
     cash: Decimal
+    margin: Decimal
+    funding: Decimal
     return_share: Decimal
     drawdown_share: Decimal
     max_drawdown_share: Decimal

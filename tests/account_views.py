@@ -30,14 +30,16 @@ SCHEMAS: dict[str, dict[str, pl.DataType]] = {
     | {"reason": TEXT, "outcome": TEXT, "run_id": TEXT},
     "orders": {"client_order_id": TEXT, "account": TEXT, "symbol": TEXT, "signal_id": TEXT, "sequence": pl.Int64(), "leg": TEXT}
     | {"side": TEXT, "kind": TEXT, "decided_at": TIME, "budget": AMOUNT, "quantity": AMOUNT, "price": AMOUNT, "status": TEXT}
-    | {"closed_at": TIME, "rule": TEXT, "rule_limit": AMOUNT, "rule_value": AMOUNT, "reason": TEXT, "run_id": TEXT},
+    | {"closed_at": TIME, "rule": TEXT, "rule_limit": AMOUNT, "rule_value": AMOUNT, "reason": TEXT, "run_id": TEXT}
+    | {"filled_quantity": AMOUNT, "fills": pl.Int32(), "expires_at": TIME},
     "fills": {"fill_id": TEXT, "account": TEXT, "symbol": TEXT, "client_order_id": TEXT, "sequence": pl.Int64(), "leg": TEXT}
     | {"side": TEXT, "bar_opened_at": TIME, "phase": TEXT}
     | dict.fromkeys(("reference_price", "price", "quantity", "notional", "fee", "realized_pnl"), AMOUNT)
-    | {"reason": TEXT, "run_id": TEXT, "posted_at": TIME},
+    | {"reason": TEXT, "run_id": TEXT, "posted_at": TIME, "position_side": TEXT},
     "positions": {"account": TEXT, "symbol": TEXT}
     | dict.fromkeys(("quantity", "entry_price", "cost", "stop_loss", "take_profit_1", "take_profit_2", "last_price"), AMOUNT)
-    | {"opened_at": TIME},
+    | {"opened_at": TIME, "side": TEXT}
+    | dict.fromkeys(("margin", "liquidation_price", "trailing_stop"), AMOUNT),
     "equity": {"account": TEXT, "at": TIME}
     | dict.fromkeys(("equity", "cash", "position_value", "drawdown_share"), AMOUNT)
     | {"open_positions": pl.Int32()},

@@ -84,6 +84,12 @@ def _with_first_stop(levels: list[Level], entry_price: Decimal, first: Decimal |
     return [*before, Level("stop", stop.price, moved_at, stop.until), *others]
 
 
+def _stood(leg: str, prices: list[Decimal], times: list[datetime], since: datetime, until: datetime) -> list[Level]:
+    """A stop that moved at ``times``, as one level a price; ``prices`` are one more than the times."""
+    edges = [since, *(min(max(since, at), until) for at in times), until]
+    return [Level(leg, price, a, b) for price, a, b in zip(prices, edges[:-1], edges[1:], strict=True) if a < b or not times]
+
+
 def trade_levels(view: AccountView, trades: pl.DataFrame) -> list[list[Level]]:
     """Stops and targets of each trade (a row of ``pair_trades``): from its orders, else its signal, else its position."""
     if trades.is_empty():
@@ -91,12 +97,16 @@ def trade_levels(view: AccountView, trades: pl.DataFrame) -> list[list[Level]]:
     signals = {row["signal_id"]: row for row in view.signals.iter_rows(named=True)}
     positions = {row["symbol"]: row for row in view.positions.iter_rows(named=True)}
     signal_of: dict[str, str] = {}
-    standing: dict[str, list[tuple[str, Decimal, datetime, datetime | None]]] = {}
+    standing: dict[str, list[tuple[str, list[Decimal], list[datetime], datetime, datetime | None]]] = {}
+    moves = {str(key[0]): rows for key, rows in view.stop_moves.group_by("client_order_id", maintain_order=True)}
     columns = ("client_order_id", "signal_id", "leg", "status", "price", "decided_at", "closed_at")
     for order, signal, leg, status, price, decided, ended in view.orders.select(columns).iter_rows():
         signal_of[order] = signal
         if leg in PROTECTIVE_LEGS and price is not None and status != "refused":
-            standing.setdefault(signal, []).append((leg, price, decided, ended))
+            own = moves.get(order)
+            prices = [price] if own is None else [own["reference_price"][0], *own["price"]]
+            times = [] if own is None else own["at"].to_list()
+            standing.setdefault(signal, []).append((leg, prices, times, decided, ended))
     levels: list[list[Level]] = []
     for trade in trades.iter_rows(named=True):
         opened, is_open = trade["opened_at"], trade["closed_at"] is None
@@ -106,16 +116,19 @@ def trade_levels(view: AccountView, trades: pl.DataFrame) -> list[list[Level]]:
         source = positions.get(trade["symbol"]) if is_open else signal
         orders = standing.get(signal_of.get(trade["entry_order"], ""), [])
         found = [
-            Level(leg, price, max(opened, since), min(closed, max(opened, until or closed)))
-            for leg, price, since, until in orders
-            if until is not None or not is_open
+            level
+            for leg, prices, times, since, until in orders
+            if until is not None or not is_open or times
+            for level in _stood(leg, prices, times, max(opened, since), min(closed, max(opened, until or closed)))
         ]
-        known = {level.leg for level in found if not is_open or level.leg != "stop"}
+        moved = {leg for leg, _, times, _, _ in orders if times}
+        known = {level.leg for level in found if not is_open or level.leg != "stop"} | moved
         for leg, column in _SIGNAL_COLUMNS.items():
             if source is not None and leg not in known and source[column] is not None:
                 found.append(Level(leg, source[column], opened, closed))
         first = signal["stop_loss"] if signal is not None else None
-        levels.append(_with_first_stop(found, trade["entry_price"], first) if len(trade["exit_legs"]) else found)
+        guessed = len(trade["exit_legs"]) and not moved
+        levels.append(_with_first_stop(found, trade["entry_price"], first) if guessed else found)
     return levels
 
 

@@ -5,11 +5,12 @@ from decimal import Decimal
 
 import polars as pl
 
-from candlewick.metrics import current_drawdown_share, max_drawdown, total_return
+from candlewick.metrics import current_drawdown_share, divide, max_drawdown, total_return
 from candlewick.reports.view import AccountView
 from candlewick.results import CycleData, FillRow, OrderRow, PositionRow
 
 LAST_FILLS = 10
+LONG = "long"
 _ORDER_COLUMNS = list(OrderRow.model_fields)
 
 
@@ -26,29 +27,45 @@ def order_rows(orders: pl.DataFrame) -> tuple[OrderRow, ...]:
 def ledger_fills(fills: pl.DataFrame) -> tuple[FillRow, ...]:
     """Ledger rows as result rows, newest last; ``at`` is the open time of the bar that filled it."""
     columns = ["symbol", "side", "leg", "quantity", "price", "fee", "realized_pnl", "reason"]
-    rows = fills.sort("sequence").select(pl.col("bar_opened_at").alias("at"), *columns).iter_rows(named=True)
+    held = pl.col("position_side").fill_null(LONG)
+    rows = fills.sort("sequence").select(pl.col("bar_opened_at").alias("at"), *columns, held).iter_rows(named=True)
     return tuple(FillRow(**row) for row in rows)
 
 
 def ledger_positions(positions: pl.DataFrame, symbols: tuple[str, ...]) -> tuple[PositionRow, ...]:
-    """Open positions in the account's order of symbols. The ledger's ``cost`` holds what the open quantity cost."""
+    """Open positions in the account's order of symbols.
+
+    The ledger's ``cost`` is what a long's open quantity cost and what a short's brought, the entry's fees included.
+    """
     order = {symbol: number for number, symbol in enumerate(symbols)}
-    rows = [
-        PositionRow(
-            symbol=row["symbol"],
-            quantity=row["quantity"],
-            entry_price=row["entry_price"],
-            last_price=row["last_price"],
-            stop_loss=row["stop_loss"],
-            take_profit_1=row["take_profit_1"],
-            take_profit_2=row["take_profit_2"],
-            unrealized_pnl=row["quantity"] * row["last_price"] - row["cost"],
-            opened_at=row["opened_at"],
+    same = ["symbol", "quantity", "entry_price", "last_price", "stop_loss", "take_profit_1", "take_profit_2", "opened_at"]
+    rows = []
+    for row in positions.filter(pl.col("quantity") != 0).iter_rows(named=True):
+        worth, cost, side = row["quantity"] * row["last_price"], row["cost"], row["side"] or LONG
+        gain = worth - cost if side == LONG else cost - worth
+        staked = cost if row["margin"] is None else row["margin"]
+        rows.append(
+            PositionRow(
+                **{name: row[name] for name in same},
+                unrealized_pnl=gain,
+                side=side,
+                return_share=divide(gain, staked) if staked else None,
+                trailing=row["trailing_stop"] is not None,
+                margin=row["margin"],
+                liquidation_price=row["liquidation_price"],
+            )
         )
-        for row in positions.iter_rows(named=True)
-        if row["quantity"]
-    ]
     return tuple(sorted(rows, key=lambda row: order.get(row.symbol, len(order))))
+
+
+def reserved_margin(positions: pl.DataFrame) -> Decimal:
+    """What of the cash the open positions on margin reserve."""
+    return sum(positions["margin"].drop_nulls(), Decimal(0))
+
+
+def received_funding(funding: pl.DataFrame) -> Decimal:
+    """Funding received less paid."""
+    return sum(funding["amount"], Decimal(0))
 
 
 def _counts(view: AccountView, run_id: str) -> dict[str, int]:
@@ -97,6 +114,8 @@ def build_cycle_data(
         initial_cash=view.initial_cash,
         equity=last["equity"][0] if last.height else view.initial_cash,
         cash=last["cash"][0] if last.height else view.initial_cash,
+        margin=reserved_margin(view.positions),
+        funding=received_funding(view.funding),
         return_share=total_return(view.equity, view.initial_cash).value or Decimal(0),
         drawdown_share=current_drawdown_share(view.equity, view.initial_cash),
         max_drawdown_share=max_drawdown(view.equity, view.initial_cash).share,

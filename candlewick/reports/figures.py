@@ -226,6 +226,7 @@ def fill_text(fill: Mapping[str, object], decimals: int) -> str:
     shown = format_price(price, max(decimals, min(8, decimals_of(price))))
     leg, at = str(fill["leg"]).replace("_", " "), fill["bar_opened_at"]
     moment = format_time(at) if isinstance(at, datetime) else MISSING
+    leg = f"short {leg}" if fill["position_side"] == "short" else leg
     deal = f"{str(fill['side']).lower()} {format_quantity(quantity)} at {shown}"
     reason = "<br>".join(escape(line, quote=False) for line in wrap(str(fill["reason"]), _REASON_WIDTH))
     return f"<b>{escape(leg, quote=False)}</b> {moment}: {escape(deal, quote=False)}<br>{reason}"
@@ -237,14 +238,21 @@ def _marker_of(leg: str) -> int:
 
 
 def _marker_data(fills: pl.DataFrame, decimals: int) -> list[Value]:
-    """What the four marker traces draw."""
+    """What the four marker traces draw. An entry that sells points down, as an exit that sells does; one that buys points up."""
     found: list[dict[str, list[Value]]] = [{"x": [], "y": [], "text": []} for _ in _MARKERS]
+    ways: list[list[Value]] = [[] for _ in _MARKERS]
     for row in fills.iter_rows(named=True):
+        ways[_marker_of(row["leg"])].append("triangle-up" if row["side"].lower() == "buy" else "triangle-down")
         own = found[_marker_of(row["leg"])]
         own["x"].append(ms(row["bar_opened_at"]))
         own["y"].append(float(row["price"]))
         own["text"].append(fill_text(row, decimals))
-    return [{**own, "hovertemplate": "%{text}<extra></extra>"} for own in found]
+    data: list[Value] = []
+    for (_, _, shape, size), own, way in zip(_MARKERS, found, ways, strict=True):
+        turns = shape.startswith("triangle") and set(way) - {shape}
+        turned: Document = {"marker": {"symbol": way, "size": size}} if turns else {}
+        data.append({**own, **turned, "hovertemplate": "%{text}<extra></extra>"})
+    return data
 
 
 def symbol_document(

@@ -9,11 +9,14 @@ from pathlib import Path
 import polars as pl
 
 from candlewick import metrics
+from candlewick.periods import figures_from_frames
 from candlewick.reports import sections
+from candlewick.reports.cycle_data import received_funding, reserved_margin
 from candlewick.reports.figures import chart_document
 from candlewick.reports.numbers import format_count, format_money, format_ratio, format_share, format_span, format_time
 from candlewick.reports.page import render_page, write_page
 from candlewick.reports.view import AccountView
+from candlewick.timeframes import timeframe_ms
 from candlewick.trades import pair_trades
 
 _BUTTON_SYMBOLS = 8
@@ -54,20 +57,22 @@ def _header(view: AccountView, generated_at: datetime) -> str:
 def _figures(view: AccountView, trades: pl.DataFrame) -> str:
     equity, quote = view.equity, view.quote
     closed = trades.filter(pl.col("closed_at").is_not_null())
+    held = metrics.held_return(view.candles.values())
+    benchmark = None if held.value is None else float(held.value)
+    figures = figures_from_frames(equity, view.fills, trades, view.initial_cash, timeframe_ms(view.timeframe), benchmark)
     cash: Decimal = equity["cash"][-1] if equity.height else view.initial_cash
     invested = equity["position_value"][-1] / equity["equity"][-1] if equity.height and equity["equity"][-1] else Decimal(0)
     drawdown = metrics.max_drawdown(equity, view.initial_cash)
     now = metrics.current_drawdown_share(equity, view.initial_cash)
-    wins = metrics.win_rate(closed)
-    won = int((closed["pnl"] > 0).sum())
-    factor, mean, average = metrics.profit_factor(closed), metrics.expectancy(closed), metrics.average_trade(closed)
-    held = closed["holding_time"].mean()
-    exposure = metrics.exposure(equity)
-    yearly, volatility = metrics.annualised_return(equity, view.initial_cash), metrics.annualised_volatility(equity)
-    sharpe, market = metrics.sharpe_ratio(equity), metrics.held_return(view.candles.values())
-    fills = format_count(view.fills.height, "fill")
+    wins, won = figures["win_rate"], int((closed["pnl"] > 0).sum())
+    factor, mean, average = figures["profit_factor"], figures["expectancy"], figures["average_trade"]
+    span, exposure = closed["holding_time"].mean(), figures["exposure"]
+    yearly, volatility, sharpe = figures["annualised_return"], figures["annualised_volatility"], figures["sharpe"]
+    fills, margin = format_count(view.fills.height, "fill"), reserved_margin(view.positions)
+    idle = f"{escape(quote)}, {format_money(margin, quote)} of it margin" if margin else f"{escape(quote)}, not invested"
+    paid = [sections.figure("Funding", sections.signed_money(received_funding(view.funding), quote), "received less paid")]
     items = [
-        sections.figure("Cash", format_money(cash, quote), f"{escape(quote)}, not invested"),
+        sections.figure("Cash", format_money(cash, quote), idle),
         sections.figure("Invested", format_share(invested), "of equity is in open positions"),
         sections.figure("Max drawdown", format_share(drawdown.share), sections.drawdown_story(drawdown)),
         sections.figure("Drawdown now", format_share(now), "below the highest equity so far"),
@@ -80,18 +85,17 @@ def _figures(view: AccountView, trades: pl.DataFrame) -> str:
             "Average trade",
             average,
             sections.signed_share(average.value),
-            f"held {format_span(held)} on average" if isinstance(held, timedelta) else "",
+            f"held {format_span(span)} on average" if isinstance(span, timedelta) else "",
         ),
         sections.figure("Fees paid", format_money(metrics.fees_paid(view.fills), quote), f"{escape(quote)}, {fills}"),
+        *(paid if view.funding.height else []),
         sections.measured("Exposure", exposure, format_share(exposure.value), "of bars with a position open"),
         sections.measured("Return a year", yearly, sections.signed_share(yearly.value), "compounded from this span"),
         sections.measured("Volatility a year", volatility, format_share(volatility.value), "of daily returns"),
         sections.measured(
             "Sharpe ratio", sharpe, sections.minus(format_ratio(sharpe.value)), "daily returns, annualised, risk-free 0"
         ),
-        sections.measured(
-            "Holding instead", market, sections.signed_share(market.value), "all symbols in equal shares, no costs"
-        ),
+        sections.measured("Holding instead", held, sections.signed_share(held.value), "all symbols in equal shares, no costs"),
     ]
     return f'<section class="figures whole" aria-label="Headline figures">{"".join(items)}</section>'
 
@@ -129,7 +133,7 @@ def _charts(view: AccountView) -> str:
 
 def render_report(view: AccountView, generated_at: datetime) -> str:
     """The report as HTML. ``generated_at`` is the only time in it that does not come from the account's rows."""
-    trades = pair_trades(view.fills)
+    trades = pair_trades(view.fills, view.funding)
     parts = [
         _header(view, generated_at),
         sections.callout(view),

@@ -9,6 +9,8 @@ _STABLE_COINS = ("USDT", "USDC", "BUSD", "FDUSD", "TUSD", "DAI", "EURC")
 _WIDE = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _MIN_PRICE_DECIMALS = 2
 _PRICE_DIGITS = 8
+_COUNTED = ("max_open_positions", "cooldown", "min_quantity", "atr_unknown", "volatility_unknown", "weight_missing")
+_AMOUNTS = ("insufficient_cash", "min_notional", "kelly_not_positive")
 
 
 def rounded(value: Decimal, decimals: int) -> Decimal:
@@ -84,9 +86,9 @@ def format_rule_value(rule: str | None, value: Decimal | None, quote: str) -> st
     """
     if rule in ("max_drawdown", "daily_loss_limit"):
         return format_share(value)
-    if rule in ("max_open_positions", "cooldown", "min_quantity"):
+    if rule in _COUNTED:
         return format_quantity(value)
-    return format_money(value, quote) if rule in ("insufficient_cash", "min_notional") else format_price(value)
+    return format_money(value, quote) if rule in _AMOUNTS else format_price(value)
 
 
 def format_ratio(value: Decimal | None) -> str:

@@ -95,9 +95,9 @@ def drawdown_story(drawdown: Drawdown) -> str:
 
 
 def _waiting_orders(view: AccountView) -> pl.DataFrame:
-    """Entries and exits that are decided and meet the next open."""
-    done = pl.col("status").is_in(["filled", "refused", "cancelled"])
-    return view.orders.filter(pl.col("leg").is_in(["entry", "exit"]) & ~done).sort("sequence")
+    """Entries and exits that are decided and meet the next open, or a price."""
+    done = pl.col("status").is_in(["filled", "refused", "cancelled", "expired"])
+    return view.orders.filter(pl.col("leg").is_in(["entry", "exit", "time_stop"]) & ~done).sort("sequence")
 
 
 def _waiting_line(order: Mapping[str, object], quote: str) -> str:
@@ -105,27 +105,37 @@ def _waiting_line(order: Mapping[str, object], quote: str) -> str:
     amount = f"{format_money(budget, quote)} {quote}" if isinstance(budget, Decimal) else ""
     if isinstance(quantity, Decimal):
         amount = format_quantity(quantity)
+    filled, price, until = order["filled_quantity"], order["price"], order["expires_at"]
+    if isinstance(filled, Decimal) and filled:
+        amount += f" ({format_quantity(filled)} filled so far)"
     decided = format_time(at) if isinstance(at, datetime) else MISSING
     deal = escape(f"{str(order['side']).lower()} {order['symbol']}, {amount}, decided {decided} UTC. {order['reason'] or ''}")
-    return f'<p class="note">Waiting for the next open: {deal}</p>'
+    meets = f"{order['kind']} {format_price(price)}" if isinstance(price, Decimal) else "the next open"
+    ends = f" until {format_time(until)} UTC" if isinstance(until, datetime) else ""
+    return f'<p class="note">Waiting for {escape(meets)}{ends}: {deal}</p>'
 
 
 def positions_section(view: AccountView) -> str:
     """Open positions with their stops and targets, and entries or exits that wait for the next open."""
     positions = ledger_positions(view.positions, view.symbols)
-    columns = [("Symbol", _TIME), *((name, _NUMBER) for name in ("Quantity", "Entry", "Last", "Stop", "Target 1", "Target 2"))]
+    on_margin = any(row.margin is not None for row in positions)
+    columns = [("Symbol", _TIME), *([("Side", _TIME)] if on_margin else [])]
+    columns += [(name, _NUMBER) for name in ("Quantity", "Entry", "Last", "Stop", "Target 1", "Target 2")]
+    columns += [("Liquidation", _NUMBER), (f"Margin {view.quote}", _NUMBER)] if on_margin else []
     columns += [(f"Unrealised {view.quote}", _NUMBER), ("Return", _NUMBER), ("Opened (UTC)", _NUMBER)]
     rows = []
     for row in positions:
-        cost = row.quantity * row.last_price - row.unrealized_pnl
-        prices = [row.entry_price, row.last_price, row.stop_loss, row.take_profit_1, row.take_profit_2]
-        share = signed_share(row.unrealized_pnl / cost if cost else None)
-        result = [signed_money(row.unrealized_pnl, view.quote), share]
-        names = [f"<b>{escape(row.symbol)}</b>", format_quantity(row.quantity)]
-        rows.append([*names, *map(format_price, prices), *result, format_time(row.opened_at)])
+        stop = format_price(row.stop_loss) + (" <i>trailing</i>" if row.trailing else "")
+        prices = [format_price(row.entry_price), format_price(row.last_price), stop]
+        prices += [format_price(row.take_profit_1), format_price(row.take_profit_2)]
+        held = [format_price(row.liquidation_price), format_money(row.margin, view.quote)] if on_margin else []
+        result = [signed_money(row.unrealized_pnl, view.quote), signed_share(row.return_share), format_time(row.opened_at)]
+        names = [f"<b>{escape(row.symbol)}</b>", *([row.side] if on_margin else []), format_quantity(row.quantity)]
+        rows.append([*names, *prices, *held, *result])
     body = table(columns, rows) if rows else '<p class="soft">No position is open.</p>'
     body += "".join(_waiting_line(order, view.quote) for order in _waiting_orders(view).iter_rows(named=True))
     note = "Unrealised at the last close, the entry's fee included, before the costs of the exit." if rows else ""
+    note += " The return is on the margin, which is part of the cash; funding is settled in cash." if on_margin else ""
     return section("Open positions", body, len(rows), note)
 
 
@@ -141,11 +151,13 @@ def _fill_line(fill: Mapping[str, object], decimals: int, quote: str) -> str:
 
 def trades_section(view: AccountView, trades: pl.DataFrame) -> str:
     """Every trade, newest first, with each of its fills and why it happened."""
-    columns = [("Symbol", _TIME), ("Opened (UTC)", _TIME), ("Closed (UTC)", _TIME), ("Held", _NUMBER), ("Quantity", _NUMBER)]
-    columns += [("Entry", _NUMBER), ("Exit", _NUMBER), ("Fees", _NUMBER), (f"P&L {view.quote}", _NUMBER), ("Return", _NUMBER)]
-    columns += [("Left by", _TIME)]
     if trades.is_empty():
         return section("Trades", '<p class="soft">No trade yet.</p>', 0)
+    sided, funded = (trades["side"] != "long").any(), (trades["funding"] != 0).any()
+    columns = [("Symbol", _TIME), *([("Side", _TIME)] if sided else []), ("Opened (UTC)", _TIME), ("Closed (UTC)", _TIME)]
+    columns += [("Held", _NUMBER), ("Quantity", _NUMBER), ("Entry", _NUMBER), ("Exit", _NUMBER), ("Fees", _NUMBER)]
+    columns += [*([("Funding", _NUMBER)] if funded else []), (f"P&L {view.quote}", _NUMBER), ("Return", _NUMBER)]
+    columns += [("Left by", _TIME)]
     fills = {row["fill_id"]: row for row in view.fills.iter_rows(named=True)}
     number = {symbol: place for place, symbol in enumerate(view.symbols)}
     end = view.watermark_at
@@ -161,17 +173,20 @@ def trades_section(view: AccountView, trades: pl.DataFrame) -> str:
         legs = " + ".join(words(leg) for leg in trade["exit_legs"])
         closed = format_time(trade["closed_at"]) if trade["closed_at"] is not None else "<i>open</i>"
         rest = [signed_money(trade["pnl"], view.quote), signed_share(trade["return_share"]), legs or MISSING]
-        fees = format_money(trade["fees"], view.quote)
+        costs = [format_money(trade["fees"], view.quote)]
+        costs += [signed_money(trade["funding"], view.quote)] if funded else []
         story = "<ol>" + "".join(_fill_line(fill, decimals, view.quote) for fill in own) + "</ol>"
         facts = [
             name,
+            *([trade["side"]] if sided else []),
             format_time(trade["opened_at"]),
             closed,
             format_span(trade["holding_time"]),
             format_quantity(trade["quantity"]),
         ]
-        rows.append([*facts, *prices, fees, *rest, story])
-    note = "P&amp;L after all fees. A fill's time is the open time of the bar it happened in; its reason stands behind the colon."
+        rows.append([*facts, *prices, *costs, *rest, story])
+    note = "P&amp;L after all fees" + (" and funding (received less paid)." if funded else ".")
+    note += " A fill's time is the open time of the bar it happened in; its reason stands behind the colon."
     return section("Trades", table(columns, rows, bodies=True), trades.height, note + _left_out(trades.height, MAX_TRADES, view))
 
 

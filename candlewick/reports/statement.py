@@ -8,7 +8,14 @@ import polars as pl
 
 from candlewick.account import Account, Scalar
 from candlewick.metrics import current_drawdown_share, max_drawdown, total_return
-from candlewick.reports.cycle_data import LAST_FILLS, ledger_fills, ledger_positions, order_rows
+from candlewick.reports.cycle_data import (
+    LAST_FILLS,
+    ledger_fills,
+    ledger_positions,
+    order_rows,
+    received_funding,
+    reserved_margin,
+)
 from candlewick.reports.view import AccountView
 from candlewick.results import FillRow, OrderRow, PositionRow, Record
 
@@ -33,6 +40,7 @@ class RunLine(Record):
 class AccountStatement(Record):
     """One account as `show` prints it. Shares are fractions of 1; lists are oldest first and end with the newest.
 
+    ``margin`` is what of the cash positions on margin reserve, ``funding`` what perpetuals have received less paid, so far.
     ``rules`` and ``instruments`` as the ledger keeps them; ``report`` is the HTML report's path, None before there is one.
     """
 
@@ -46,6 +54,8 @@ class AccountStatement(Record):
     initial_cash: Decimal
     equity: Decimal
     cash: Decimal
+    margin: Decimal
+    funding: Decimal
     return_share: Decimal
     drawdown_share: Decimal
     max_drawdown_share: Decimal
@@ -79,6 +89,8 @@ def build_statement(view: AccountView, account: Account, report: str | None) -> 
         initial_cash=account.initial_cash,
         equity=last["equity"][0] if last.height else account.initial_cash,
         cash=last["cash"][0] if last.height else account.initial_cash,
+        margin=reserved_margin(view.positions),
+        funding=received_funding(view.funding),
         return_share=total_return(view.equity, account.initial_cash).value or Decimal(0),
         drawdown_share=current_drawdown_share(view.equity, account.initial_cash),
         max_drawdown_share=max_drawdown(view.equity, account.initial_cash).share,

@@ -1,13 +1,13 @@
 """What a cycle says at its end: to the terminal, and to Prefect's artifacts. Nothing here depends on colour."""
 
 from collections.abc import Sequence
-from decimal import Decimal
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from candlewick.reports.cycle_data import LONG
 from candlewick.reports.numbers import (
     MISSING,
     format_count,
@@ -19,7 +19,7 @@ from candlewick.reports.numbers import (
     format_time,
 )
 from candlewick.reports.statement import AccountStatement
-from candlewick.results import CycleData, CycleResult, FillRow, OrderRow, PositionRow
+from candlewick.results import CycleData, CycleResult, FillRow, OrderRow
 
 _NAMES = {"signals": "signal", "orders": "order", "fills": "fill"}
 _AFTER_FAILURE = (
@@ -86,11 +86,6 @@ def _next_steps(result: CycleResult, python: str) -> list[tuple[str, str]]:
     return steps
 
 
-def _position_result(row: PositionRow) -> tuple[Decimal, Decimal | None]:
-    cost = row.quantity * row.last_price - row.unrealized_pnl
-    return row.unrealized_pnl, row.unrealized_pnl / cost if cost else None
-
-
 def _amount_text(row: OrderRow, quote: str) -> str:
     if row.quantity is not None:
         return format_quantity(row.quantity)
@@ -102,15 +97,32 @@ def order_text(row: OrderRow, quote: str) -> str:
     price = f" at {format_price(row.price)}" if row.price is not None else ""
     deal = f"{row.leg.replace('_', ' ')}: {row.side.lower()} {_amount_text(row, quote)}{price}"
     text = f"{format_time(row.decided_at)}  {row.symbol}  {deal}"
+    if row.status == "open":
+        part = f", {format_quantity(row.filled_quantity)} filled so far" if row.filled_quantity else ""
+        return f"{text}{part}{f', until {format_time(row.expires_at)} UTC' if row.expires_at else ''}, open"
     if row.status == "refused":
         limit, value = (format_rule_value(row.rule, number, quote) for number in (row.rule_limit, row.rule_value))
         return f"{text}, refused by {(row.rule or 'a rule').replace('_', ' ')}: {value}, limit {limit}"
     return f"{text}, {row.status}"
 
 
+def leg_text(row: FillRow) -> str:
+    """Which order of which position: `entry`, `short stop`."""
+    leg = row.leg.replace("_", " ")
+    return leg if row.position_side == LONG else f"{row.position_side} {leg}"
+
+
+def margin_text(data: CycleData | AccountStatement) -> str | None:
+    """What positions on margin reserve and what funding came to, where there is either."""
+    if not data.margin and not data.funding and all(row.margin is None for row in data.positions):
+        return None
+    funding = f"funding received less paid {format_money(data.funding, data.quote, sign=True)}"
+    return f"Margin of open positions {format_money(data.margin, data.quote)}, part of the cash; {funding}"
+
+
 def fill_text(row: FillRow, quote: str) -> str:
     """A fill in one line, without its reason."""
-    text = f"{format_time(row.at)}  {row.symbol}  {row.leg.replace('_', ' ')}: {row.side.lower()} {format_quantity(row.quantity)}"
+    text = f"{format_time(row.at)}  {row.symbol}  {leg_text(row)}: {row.side.lower()} {format_quantity(row.quantity)}"
     gain = f", P&L {format_money(row.realized_pnl, quote, sign=True)}" if row.realized_pnl is not None else ""
     return f"{text} at {format_price(row.price)}{gain}"
 
@@ -153,19 +165,28 @@ def figures_table(data: CycleData | AccountStatement) -> RenderableType:
     return Padding(grid, (1, 0, 0, 2))
 
 
+def margin_block(data: CycleData | AccountStatement) -> list[RenderableType]:
+    """``margin_text`` below the figures, where there is one."""
+    text = margin_text(data)
+    return [] if text is None else [indented(text)]
+
+
 def positions_table(data: CycleData | AccountStatement) -> RenderableType:
-    """Open positions with what protects them."""
+    """Open positions with what protects them; on margin with side and liquidation price, and with targets where there are any."""
+    on_margin = any(row.margin is not None for row in data.positions)
+    aimed = not on_margin or any(row.take_profit_1 or row.take_profit_2 for row in data.positions)
+    names = ["Symbol", *(["Side"] if on_margin else []), "Quantity", "Entry", "Last", "Stop"]
+    names += [*(["Target 1", "Target 2"] if aimed else []), *(["Liquidation"] if on_margin else []), "P&L"]
     grid = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
-    for number, name in enumerate(("Symbol", "Quantity", "Entry", "Last", "Stop", "Target 1", "Target 2", "P&L")):
-        grid.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+    for name in names:
+        grid.add_column(name, justify="left" if name in ("Symbol", "Side") else "right", overflow="fold")
     for row in data.positions:
-        prices = (row.entry_price, row.last_price, row.stop_loss, row.take_profit_1, row.take_profit_2)
-        cells = [
-            format_quantity(row.quantity),
-            *map(format_price, prices),
-            format_money(row.unrealized_pnl, data.quote, sign=True),
-        ]
-        grid.add_row(*(Text(cell.replace(MISSING, "-")) for cell in (row.symbol, *cells)))
+        cells = {"Symbol": row.symbol, "Side": row.side, "Quantity": format_quantity(row.quantity)}
+        prices = {"Entry": row.entry_price, "Last": row.last_price, "Stop": row.stop_loss, "Target 1": row.take_profit_1}
+        prices |= {"Target 2": row.take_profit_2, "Liquidation": row.liquidation_price}
+        cells |= {name: format_price(price) for name, price in prices.items()}
+        cells |= {"P&L": format_money(row.unrealized_pnl, data.quote, sign=True)}
+        grid.add_row(*(Text(cells[name].replace(MISSING, "-")) for name in names))
     return Padding(grid, (0, 0, 0, 2))
 
 
@@ -181,7 +202,7 @@ def _orders_block(data: CycleData) -> list[RenderableType]:
 
 
 def _data_blocks(data: CycleData) -> list[RenderableType]:
-    blocks: list[RenderableType] = [figures_table(data), heading(f"Open positions ({len(data.positions)})")]
+    blocks: list[RenderableType] = [figures_table(data), *margin_block(data), heading(f"Open positions ({len(data.positions)})")]
     blocks.append(positions_table(data) if data.positions else indented("none"))
     blocks += _orders_block(data)
     blocks.append(heading("Last fills, newest first (times UTC)"))
@@ -244,6 +265,9 @@ def summary_markdown(result: CycleResult) -> str:
             ("Cash", format_money(data.cash, data.quote)),
         ]
         figures += [("Return", format_share(data.return_share, sign=True)), ("Drawdown", format_share(data.drawdown_share))]
+        if margin_text(data) is not None:
+            figures += [("Margin of open positions", format_money(data.margin, data.quote))]
+            figures += [("Funding received less paid", format_money(data.funding, data.quote, sign=True))]
         figures += [("Max drawdown", format_share(data.max_drawdown_share)), ("Open positions", f"{len(data.positions):,}")]
         lines += [_progress_text(data), "", _counts_text(data.counts), "", "| Figure | Value |", "|---|--:|"]
         lines += [f"| {label} | {markdown_cell(value)} |" for label, value in figures]
@@ -263,12 +287,15 @@ def position_rows(result: CycleResult) -> list[dict[str, str]]:
     if result.data is None:
         return []
     quote, rows = result.data.quote, []
+    on_margin = any(row.margin is not None for row in result.data.positions)
     for row in result.data.positions:
-        gain, share = _position_result(row)
         prices = {"entry": row.entry_price, "last": row.last_price, "stop": row.stop_loss}
         prices |= {"target 1": row.take_profit_1, "target 2": row.take_profit_2}
-        cells = {"symbol": row.symbol, "quantity": format_quantity(row.quantity)}
+        cells = {"symbol": row.symbol, **({"side": row.side} if on_margin else {}), "quantity": format_quantity(row.quantity)}
         cells |= {name: format_price(price) for name, price in prices.items()}
+        if on_margin:
+            cells |= {"liquidation": format_price(row.liquidation_price), f"margin {quote}": format_money(row.margin, quote)}
+        gain, share = row.unrealized_pnl, row.return_share
         cells |= {f"unrealised {quote}": format_money(gain, quote, sign=True), "return": format_share(share, sign=True)}
         rows.append(cells | {"opened (UTC)": format_time(row.opened_at)})
     return rows
@@ -283,7 +310,7 @@ def fill_rows(result: CycleResult) -> list[dict[str, str]]:
         {
             "time (UTC)": format_time(row.at),
             "symbol": row.symbol,
-            "leg": row.leg.replace("_", " "),
+            "leg": leg_text(row),
             "side": row.side.lower(),
             "quantity": format_quantity(row.quantity),
             "price": format_price(row.price),

@@ -13,7 +13,7 @@ from candlewick.account import Account, read_account
 from candlewick.engine.state import EngineState
 from candlewick.errors import UnknownAccount
 from candlewick.rebuilding import is_outdated
-from candlewick.reports.view import AccountView
+from candlewick.reports.view import AccountView, told_by_events
 from candlewick.rows import AMOUNT, TIME
 from candlewick.seen import forming_opens
 from candlewick.store.database import Connection, Database
@@ -140,6 +140,7 @@ def view(database: Database, account: str, candles: Mapping[str, pl.DataFrame]) 
         terms = read_rows(connection, "terms", account)
         checkpoints = read_rows(connection, "checkpoints", account)
         frames = {name: read_rows(connection, name, account) for name in names}
+        events = read_rows(connection, "events", account, "kind IN ('funding', 'stop_moved')")
     row, current = found.to_dicts()[0], terms.to_dicts()[-1]
     return AccountView(
         account=account,
@@ -154,6 +155,7 @@ def view(database: Database, account: str, candles: Mapping[str, pl.DataFrame]) 
         parameters=json.loads(current["parameters"]),
         candles=candles,
         **frames,
+        **told_by_events(events),
     )
 
 
