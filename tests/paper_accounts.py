@@ -37,6 +37,7 @@ class PaperAccount:
     parameters: Mapping[str, Scalar] | None = None
     since: str = "2026-01-01"
     rules: Mapping[str, Scalar] | None = None
+    allow_peeking: bool = False
 
     @property
     def ledger(self) -> Ledger:
@@ -53,6 +54,7 @@ class PaperAccount:
         asked = PaperOptions(
             account=self.name, market=self.market, symbols=self.symbols, timeframe=self.timeframe, strategy=self.strategy,
             parameters=self.parameters, since=self.since, until=until, rules=self.rules,
+            allow_peeking=self.allow_peeking,
         )  # fmt: skip
         request = read_request(asked)
         data = self.directory / "data"
