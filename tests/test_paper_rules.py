@@ -88,9 +88,7 @@ def test_a_new_accounts_rules_come_from_its_options_over_the_settings(tmp_path: 
 def test_a_strategy_whose_check_failed_does_not_trade(tmp_path: Path) -> None:
     account = PaperAccount(tmp_path)
     keep_verdict(account, failed=True)
-    with pytest.raises(
-        StrategyPeeks, match=r"sma_cross failed its look-ahead check .* column action.* with --allow-peeking"
-    ):
+    with pytest.raises(StrategyPeeks, match=r"sma_cross failed its look-ahead check .* column action.* with --allow-peeking"):
         run_cycle(account, FIRST)
     assert account.ledger.list_accounts().is_empty()
 
