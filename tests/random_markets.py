@@ -128,7 +128,12 @@ _FINER = 4
 _FINER_MS = HOUR_MS // _FINER
 
 
-def any_market(seed: int) -> Market:
+def quiet_market(seed: int) -> Market:
+    """Of any kind, over ten days with few decisions, few limits and coarse prices, which touch levels exactly."""
+    return any_market(seed, quiet=True)
+
+
+def any_market(seed: int, *, quiet: bool = False) -> Market:
     """One to four symbols over one to four days: spot, margin or perpetual, with all rules, entries and protections."""
     draw = Random(seed)
     symbols = _NAMES[: draw.choice([1, 1, 2, 3, 4])]
@@ -143,9 +148,18 @@ def any_market(seed: int) -> Market:
         )
         for symbol in symbols
     )
+    if quiet:
+        coarse = Decimal(draw.choice(["0.05", "0.5"]))
+        instruments = tuple(
+            replace(one, price_tick=coarse, min_quantity=Decimal(0), min_notional=Decimal(0)) for one in instruments
+        )
     spot = any(instrument.kind == "spot" for instrument in instruments)
     terms = Terms("1h", Decimal(cash), instruments, any_rules(draw, cash, spot=spot))
     hours, gap_share, holds = draw.choice([12, 30, 90]), draw.choice([0, 0.1, 0.6]), draw.choice([2, 6, 40])
+    if quiet:
+        limits = {"daily_loss_limit_share": Decimal("0.3"), "max_drawdown_share": Decimal("0.9"), "kelly_min_trades": 99}
+        terms = replace(terms, rules=replace(terms.rules, **limits))  # type: ignore[arg-type]
+        hours, holds = 240, draw.choice([40, 150])
     detailed = draw.random() < 0.3
     candles, signals, detail = {}, {}, {}
     for instrument in instruments:
@@ -206,7 +220,7 @@ def random_volumes(draw: Random, rows: list[Row], cash: int) -> list[float]:
 
 def random_funding(draw: Random, hours: int) -> pl.DataFrame:
     """Rates of either sign, on the hour or inside a bar, gaps or not."""
-    every_ms = draw.choice([8 * HOUR_MS, HOUR_MS, HOUR_MS // 2])
+    every_ms = draw.choice([8 * HOUR_MS, 8 * HOUR_MS, HOUR_MS, HOUR_MS // 2])
     due = [START_MS + n * every_ms for n in range(hours * HOUR_MS // every_ms + 1)]
     size = draw.choice([0.0001, 0.003, 0.1])
     rates = [round(draw.gauss(0, size), 8) for _ in due]
