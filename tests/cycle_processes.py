@@ -143,6 +143,7 @@ def content(directory: Path, account: str) -> dict[str, pl.DataFrame]:
     assert loaded.checkpoint is not None
     saved = loaded.checkpoint
     last = {symbol: told["last_bar_ms"] for symbol, told in saved.seen.items()}  # type: ignore[index,call-overload]
+    assert saved.state is not None
     state = json.dumps([saved.state.to_document(), last, dict(saved.candle_digests), saved.watermark_ms])
     kept["checkpoints"] = pl.DataFrame({"state": [state]})
     with ledger.database.read() as connection:
