@@ -95,7 +95,7 @@ def _amount_text(row: OrderRow, quote: str) -> str:
 def order_text(row: OrderRow, quote: str) -> str:
     """An order in one line, without its reason."""
     price = f" at {format_price(row.price)}" if row.price is not None else ""
-    deal = f"{row.leg.replace('_', ' ')}: {row.side.lower()} {_amount_text(row, quote)}{price}"
+    deal = f"{row.leg.replace('_', ' ')}: {row.side.lower()} {_amount_text(row, quote)}".rstrip() + price
     text = f"{format_time(row.decided_at)}  {row.symbol}  {deal}"
     if row.status == "open":
         part = f", {format_quantity(row.filled_quantity)} filled so far" if row.filled_quantity else ""
