@@ -127,6 +127,8 @@ def test_the_audit_says_what_it_compared(traded: PaperAccount) -> None:
 
 
 FIRST = "ORDER BY ALL LIMIT 1"
+# Runs of the same second have ids in no order of time: only what a run began from tells a later one from the first.
+LATER_RUN = "run_id = (SELECT min(run_id) FROM runs WHERE watermark_before IS NOT NULL)"
 CHANGED = [
     ("signals", "reason", "'because'", f"signal_id = (SELECT signal_id FROM signals {FIRST})", "because"),
     ("signals", "stop_loss", "stop_loss + 0.01", f"signal_id = (SELECT signal_id FROM signals {FIRST})", None),
@@ -139,9 +141,9 @@ CHANGED = [
     ("positions", "stop_loss", "stop_loss - 1", "TRUE", None),
     ("equity", "drawdown_share", "0.5", "\"at\" = '2026-02-01 00:00:00+00'", "0.5"),
     ("events", "document", 'json_merge_patch(document, \'{"price": "1"}\')', "sequence = 3", "1"),
-    ("runs", "bars", "bars + 1", "run_id = (SELECT max(run_id) FROM runs)", None),
+    ("runs", "bars", "bars + 1", LATER_RUN, None),
     ("runs", "candle_digests", 'json_merge_patch(candle_digests, \'{"BTC/USDT": "00"}\')', "TRUE", "00"),
-    ("runs", "watermark_before", "NULL", "run_id = (SELECT max(run_id) FROM runs)", "nothing"),
+    ("runs", "watermark_before", "NULL", LATER_RUN, "nothing"),
     ("checkpoints", "state", 'json_merge_patch(state, \'{"account": {"peak_equity": 1}}\')', "TRUE", "1"),
     ("checkpoints", "version", "9", "TRUE", "9"),
 ]
