@@ -7,6 +7,7 @@ currency and the volume in base currency. A validated frame is sorted, unique an
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 import numpy as np
@@ -55,6 +56,21 @@ class MarketClock:
 
 
 @dataclass(frozen=True, slots=True)
+class RawPage:
+    """One answer of a market as it came. ``request`` is path and query, no host and no credentials; ``body`` the text."""
+
+    request: str
+    fetched_at: datetime
+    status: int
+    body: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the body, in hex."""
+        return hashlib.sha256(self.body.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
 class CandlePage:
     """What a market answered for one series: rows as received (unvalidated, CANDLE_SCHEMA), and the forming bar if shown.
 
@@ -63,6 +79,8 @@ class CandlePage:
 
     candles: pl.DataFrame
     forming: FormingBar | None
+    pages: tuple[RawPage, ...] = ()
+    """The answers that the rows were read from, in the order received; none where nothing came over a wire."""
 
 
 class Market(Protocol):
