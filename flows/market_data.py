@@ -1,0 +1,21 @@
+"""Market data: the candle lake, complete, checked and explained. The commands; each flow is in a file of its own.
+
+python -m flows.market_data --help
+"""
+# ruff: noqa: E402
+
+from candlewick.command_environment import prepare_command
+
+prepare_command(__name__)
+
+from candlewick.cli import command_app, main
+
+app = command_app(
+    "python -m flows.market_data",
+    "Collect candles and other market data into one lake, keep them up to date, check them and repair them.\n\n"
+    "What is not given comes from the environment (CANDLEWICK_...), candlewick.yaml, or the defaults. Data go to data/lake or "
+    "CANDLEWICK_LAKE__URL, what was found about them to data/ledger.duckdb or CANDLEWICK_STORE__URL.",
+)
+
+if __name__ == "__main__":
+    main(app)
