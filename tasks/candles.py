@@ -109,14 +109,14 @@ def _keep(lake: Lake, plan: FetchPlan, checked: ValidatedCandles, forming: Formi
     """Findings before the candles they are about: after a kill in between, the same candles are fetched again. Bars added."""
     note_findings(lake, plan.series, checked.findings)
     report = lake.append(plan.series, checked.candles, plan.series.market, datetime.now(UTC))
-    note_findings(lake, plan.series, _revised(report))
+    note_findings(lake, plan.series, revised_candles(report))
     remember_covered(lake, plan)
     if forming is not None:
         lake.set_forming(plan.series, forming)
     return report.added
 
 
-def _revised(report: AppendReport) -> list[Finding]:
+def revised_candles(report: AppendReport) -> list[Finding]:
     """Bars that the market now tells differently than before. The lake keeps the first word: accounts have acted on it."""
     rows = report.conflicting.iter_rows(named=True)
     times = opened_at_ms(report.conflicting).tolist()
