@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from candlewick.errors import CandlewickError, MarketUnavailable, RateLimited, UnknownSymbol, UsageError
+from blocks.exchange_answers import keep_answer
+from candlewick.errors import CandlesNotKept, CandlewickError, MarketUnavailable, RateLimited, UnknownSymbol, UsageError
 from candlewick.market.retry import parse_ban_s, parse_retry_after_s
 
 _RATE_LIMIT_STATUSES = (418, 429)
@@ -50,6 +51,7 @@ class StrictAnswers:
 
     def handle_errors(self, code: int, reason: str, url: str, method: str, headers: dict[str, str], body: str, *rest: Any) -> Any:
         """ccxt calls this with every answer; ``rest`` is the parsed JSON (None if it is none), request headers and body."""
+        keep_answer(url, code, body)
         try:
             refuse_answer(code, reason, headers, body, rest[0], round(time.time() * 1000))
         except RefusedAnswer as refused:
@@ -162,6 +164,8 @@ def _named(error: Exception, subject: str, timeout_s: float) -> CandlewickError:
     if isinstance(error, RefusedAnswer):
         text = f"{subject}: {error}"
         return RateLimited(text, error.retry_after_s) if error.limited else MarketUnavailable(text)
+    if isinstance(error, CandlesNotKept):
+        return CandlesNotKept(f"{subject}: {error}", error.first_ms)
     if isinstance(error, UsageError | MarketUnavailable):
         return type(error)(f"{subject}: {error}")
     if isinstance(error, ccxt_errors.BadSymbol):

@@ -4,12 +4,15 @@ import asyncio
 import difflib
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import polars as pl
 
+from blocks.exchange_answers import collecting_answers
 from blocks.exchange_client import raise_named
 from blocks.exchange_instruments import instrument_of
+from blocks.exchange_manners import manners_of, page_manners
 from candlewick.candles import CandlePage, MarketClock, Series
 from candlewick.errors import CandlewickError, MarketUnavailable, UnknownSymbol, UsageError
 from candlewick.funding import normalise_funding, within
@@ -20,11 +23,6 @@ from candlewick.timeframes import timeframe_ms
 
 Answer = TypeVar("Answer")
 
-# Where ccxt does not know an exchange's page size: small enough for all.
-_UNKNOWN_PAGE_LIMIT = 100
-# ccxt does not say how many payments an exchange tells at once; these do not refuse a hundred.
-_FUNDING_PAGE_LIMITS = {"binanceusdm": 1000}
-_UNKNOWN_FUNDING_PAGE_LIMIT = 100
 # The skew is known to half a round trip; the first one also opens the connection and is often slow.
 _SLOW_ROUND_TRIP_MS = 500
 
@@ -85,19 +83,20 @@ class ExchangeMarket:
         return None
 
     async def fetch(self, symbol: str, timeframe: str, since_ms: int, now_ms: int) -> CandlePage:
-        """Closed candles from ``since_ms`` on, as received, and the forming bar once it has traded.
+        """Closed candles from ``since_ms`` on, as received, with the answers themselves; the forming bar once it has traded.
 
-        Raises UnknownSymbol, UsageError (timeframe not offered, candles that old not kept), MarketUnavailable and RateLimited.
+        ``now_ms`` may be any past moment, such as the end of a chunk; on a bar's border no forming bar is asked for.
+        Raises UnknownSymbol, UsageError (timeframe not offered), CandlesNotKept, MarketUnavailable and RateLimited.
         """
         self._check_timeframe(timeframe)
         await self._load_markets()
         self._check_symbol(symbol)
-        page_limit = self._client.feature_value(symbol, "fetchOHLCV", "limit") or _UNKNOWN_PAGE_LIMIT
-        walk = PageWalk(timeframe, since_ms, now_ms, page_limit)
+        walk = PageWalk(timeframe, since_ms, now_ms, page_manners(self._client, symbol, timeframe))
         subject = f"{self.name} {symbol} {timeframe}"
-        while not walk.done:
-            await self._take_page(walk, subject, symbol)
-        return walk.page()
+        with collecting_answers() as pages:
+            while not walk.done:
+                await self._take_page(walk, subject, symbol)
+        return replace(walk.page(), pages=tuple(pages))
 
     async def funding(self, symbol: str, since_ms: int, until_ms: int) -> pl.DataFrame:
         """A linear perpetual's payments with ``since_ms <= funding_at < until_ms`` in FUNDING_SCHEMA.
@@ -126,14 +125,15 @@ class ExchangeMarket:
         await self._client.close()
 
     async def _take_page(self, walk: PageWalk, subject: str, symbol: str) -> None:
-        raw = await self._ask(subject, lambda: self._client.fetch_ohlcv(symbol, walk.timeframe, walk.cursor_ms, walk.limit))
+        end = {"until": walk.window_end_ms - walk.length_ms} if manners_of(self.name).inclusive_until else {}
+        raw = await self._ask(subject, lambda: self._client.fetch_ohlcv(symbol, walk.timeframe, walk.cursor_ms, walk.limit, end))
         try:
             walk.take(parse_rows(raw))
         except CandlewickError as error:
             raise_named(error, subject, self._timeout_s)
 
     async def _take_funding(self, walk: FundingWalk, subject: str, symbol: str) -> None:
-        limit = _FUNDING_PAGE_LIMITS.get(self.name, _UNKNOWN_FUNDING_PAGE_LIMIT)
+        limit = manners_of(self.name).funding_limit
         raw = await self._ask(subject, lambda: self._client.fetch_funding_rate_history(symbol, walk.cursor_ms, limit))
         try:
             walk.take(parse_funding_rows(raw))

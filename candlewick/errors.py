@@ -33,6 +33,14 @@ class UnknownSymbol(UsageError):
     """The market does not trade that symbol."""
 
 
+class CandlesNotKept(UsageError):
+    """The exchange keeps only its newest candles, and older ones were asked for. ``first_ms`` is the oldest one's open time."""
+
+    def __init__(self, message: str, first_ms: int) -> None:
+        super().__init__(message)
+        self.first_ms = first_ms
+
+
 class AmbiguousCandles(UsageError):
     """Several files answer one request for candles."""
 

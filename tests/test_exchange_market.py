@@ -240,7 +240,7 @@ def test_an_exchange_that_answers_with_nothing_for_ever_is_asked_a_bounded_numbe
     made_up_exchange.misbehave(Fault("empty", path="/klines", count=None))
     page = fetch(made_up_exchange, "BTC/USDT", "1h", START_MS, made_up_exchange.clock_ms())
     assert page.candles.height == 0
-    assert len(made_up_exchange.requests("/klines")) == 3
+    assert len(made_up_exchange.requests("/klines")) == 2
 
 
 def test_one_symbols_fault_leaves_the_other_alone(made_up_exchange):

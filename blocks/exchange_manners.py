@@ -1,0 +1,79 @@
+"""How exchanges page, as data: by ccxt's id what their candles' pages are like, where ccxt's own ``features`` do not say it.
+
+Sources: Binance, "Kline/Candlestick data" and "Aggregate trades" of the spot and USD-M documentation; Kraken, "Get OHLC Data"
+("up to 720 of the most recent entries"; the last entry is the frame not yet committed); Coinbase, "Get product candles" of
+Exchange and Advanced Trade (300 a request; buckets without trades are left out); ccxt's classes, for what they make of ``since``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from candlewick.market.paging import Answers, PageManners
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeManners:
+    """``candle_limit``: rows a page, None: as ccxt says. ``candle_limits``: of single timeframes, where they differ.
+
+    ``inclusive_until``: whether a question for candles names its end, too, as the open time of the last bar asked for.
+    ``trade_window_ms``: the longest span of one question for trades. ``open_interest_limit`` and ``funding_limit``: rows a page.
+    ``open_interest_reach_ms``: how far back open interest is kept.
+    """
+
+    answers: Answers = "unknown"
+    newest_first: bool = False
+    candle_limit: int | None = None
+    candle_limits: Mapping[str, int] | None = None
+    inclusive_until: bool = False
+    funding_limit: int = 100
+    open_interest_limit: int = 100
+    open_interest_reach_ms: int | None = None
+    trade_limit: int = 100
+    trade_window_ms: int | None = None
+
+
+_UNKNOWN = ExchangeManners()
+# ccxt caps USD-M pages at 1,000, the exchange at 1,500; ccxt's features say 500, the page with the best weight.
+_BINANCE = ExchangeManners(
+    answers="onwards",
+    candle_limit=1000,
+    funding_limit=1000,
+    open_interest_limit=500,
+    open_interest_reach_ms=30 * 86_400_000,
+    trade_limit=1000,
+    trade_window_ms=3_600_000,
+)
+_COINBASE = ExchangeManners(answers="window", newest_first=True, candle_limit=300, inclusive_until=True, trade_limit=1000)
+
+MANNERS: Mapping[str, ExchangeManners] = {
+    "binance": _BINANCE,
+    "binanceusdm": _BINANCE,
+    "binanceus": _BINANCE,
+    "kraken": ExchangeManners(answers="latest", candle_limit=720, trade_limit=1000),
+    "coinbase": _COINBASE,
+    "coinbaseadvanced": _COINBASE,
+    "coinbaseexchange": _COINBASE,
+}
+
+# Where neither this table nor ccxt knows an exchange's page size: small enough for all.
+_UNKNOWN_PAGE_LIMIT = 100
+
+
+def manners_of(exchange_id: str) -> ExchangeManners:
+    """The exchange's manners; of one that is not in the table, none are taken for granted."""
+    return MANNERS.get(exchange_id, _UNKNOWN)
+
+
+def page_manners(client: Any, symbol: str, timeframe: str) -> PageManners:
+    """How a ccxt client's exchange pages the candles of a symbol that it knows."""
+    manners = manners_of(client.id)
+    known = (manners.candle_limits or {}).get(timeframe) or manners.candle_limit
+    limit = known or client.feature_value(symbol, "fetchOHLCV", "limit") or _UNKNOWN_PAGE_LIMIT
+    return PageManners(limit, manners.answers, manners.newest_first)
+
+
+def reach_of(exchange_id: str) -> int | None:
+    """How many newest candles of any timeframe the exchange keeps, with the forming one; None where it keeps all."""
+    manners = manners_of(exchange_id)
+    return manners.candle_limit if manners.answers == "latest" else None
