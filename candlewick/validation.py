@@ -26,6 +26,7 @@ import polars as pl
 
 from candlewick.candles import CANDLE_SCHEMA, PRICE_COLUMNS, Series
 from candlewick.errors import InvalidCandles
+from candlewick.quality.states import state_of
 from candlewick.timeframes import floor_to_bar, format_utc, timeframe_ms, utc
 
 Severity = Literal["info", "warning", "error"]
@@ -90,9 +91,8 @@ def validate_candles(candles: pl.DataFrame, series: Series, now_ms: int, after_m
 def finding_rows(series: Series, findings: tuple[Finding, ...], recorded_at: datetime) -> pl.DataFrame:
     """Rows of the `quality` table (candlewick/store/migrations.py). The same finding has the same ``finding_id`` for ever.
 
-    ``state`` says what became of it: `repaired`, `kept`, or `refused`.
+    ``state`` as candlewick/quality/states.py says: `open`, `explained` or `repaired`.
     """
-    states = dict.fromkeys(REPAIRED_KINDS, "repaired")
     time = pl.Datetime("us", "UTC")
     return pl.DataFrame(
         {
@@ -105,7 +105,7 @@ def finding_rows(series: Series, findings: tuple[Finding, ...], recorded_at: dat
             "span_start": [utc(finding.span_start_ms) for finding in findings],
             "span_end": [utc(finding.span_end_ms) for finding in findings],
             "evidence": [finding.evidence for finding in findings],
-            "state": ["refused" if f.severity == "error" else states.get(f.kind, "kept") for f in findings],
+            "state": [state_of(finding) for finding in findings],
             "recorded_at": [recorded_at] * len(findings),
         },
         schema={

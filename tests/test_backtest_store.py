@@ -447,7 +447,12 @@ def test_a_ledger_of_the_first_version_keeps_its_rows_and_gains_what_they_meant(
         levels = "side, margin, liquidation_price, trailing_stop"
         position = connection.execute(f"SELECT quantity, {levels} FROM positions").fetchall()
         assert position == [(Decimal(1), "long", None, None, None)]
-        assert [row[0] for row in connection.execute("SELECT version FROM schema_migrations ORDER BY 1").fetchall()] == [1, 2, 3]
+        assert [row[0] for row in connection.execute("SELECT version FROM schema_migrations ORDER BY 1").fetchall()] == [
+            1,
+            2,
+            3,
+            4,
+        ]
     store = Backtests(database)
     assert store.list_runs() == ()
     kept(store, "run-1")

@@ -71,6 +71,7 @@ def test_the_first_write_creates_folder_ledger_and_every_table(database: Databas
         tables = {row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
     wanted = "accounts runs signals orders fills postings positions equity events checkpoints schema_migrations terms quality"
     wanted += " backtests backtest_trades backtest_fills backtest_equity backtest_sets backtest_windows strategy_checks"
+    wanted += " data_chunks data_runs data_series"
     assert tables == set(wanted.split())
     assert database.exists()
     assert sorted(path.name for path in database.path.parent.iterdir()) == [

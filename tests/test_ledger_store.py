@@ -338,9 +338,9 @@ def test_a_failed_cycle_leaves_a_run_and_nothing_else(ledger: Ledger) -> None:
         ledger.record_run(run.with_columns(status=pl.lit("success")))
 
 
-def test_a_finding_may_change_its_state_only(ledger: Ledger) -> None:
-    names = ("finding_id", "market", "symbol", "timeframe", "kind", "severity", "evidence", "state")
-    finding = {name: name for name in names} | {"span_start": ANCHOR_MS, "span_end": ANCHOR_MS}
+def test_of_a_finding_only_what_became_of_it_may_change(ledger: Ledger) -> None:
+    names = ("finding_id", "market", "symbol", "timeframe", "kind", "severity", "evidence")
+    finding = {name: name for name in names} | {"span_start": ANCHOR_MS, "span_end": ANCHOR_MS, "state": "open"}
     rows = frame([finding], TABLES["quality"].content)
     assert ledger.record_findings(rows, NOW) == 1
     assert ledger.record_findings(rows, NOW) == 0

@@ -181,7 +181,7 @@ def test_findings_become_rows_of_the_quality_table_with_ids_that_stay():
     again = finding_rows(SERIES, findings[::-1], START + timedelta(days=1))
     assert rows["finding_id"].n_unique() == 2
     assert rows["finding_id"].to_list() == again["finding_id"].to_list()[::-1]
-    assert rows["state"].to_list() == ["kept", "repaired"]
+    assert rows["state"].to_list() == ["open", "repaired"]
     assert rows["finding_id"][0] != finding_rows(Series("kraken", "BTC/USDT", "1h"), findings, START)["finding_id"][0]
     statements = [statement for migration in MIGRATIONS for statement in migration.statements if "TABLE quality" in statement]
     columns = [line.split()[0] for line in statements[0].partition("(")[2].replace("\n", " ").split(",")]

@@ -18,9 +18,10 @@ from candlewick.store.database import Connection, Database
 from candlewick.store.failures import unwritable
 from candlewick.store.invariants import check_account, check_written
 from candlewick.store.lock import HeldLock, Holder, try_lock
+from candlewick.store.quality import append_findings
 from candlewick.store.queries import JsonValue, LoadedAccount
 from candlewick.store.tables import TABLES
-from candlewick.store.writing import advance_orders, append, append_findings, put, replace_positions, stage
+from candlewick.store.writing import advance_orders, append, put, replace_positions, stage
 
 _APPENDED = ("accounts", "terms", "runs", "signals", "fills", "postings", "equity", "events")
 
@@ -127,7 +128,7 @@ class Ledger:
             append(connection, table, stage(connection, table, runs, "", datetime.now(UTC)))
 
     def record_findings(self, quality: pl.DataFrame, recorded_at: datetime) -> int:
-        """Write rows of `quality`; a known finding may change its state only. The number of rows written."""
+        """Write rows of `quality`; of a known finding only what became of it may change. The number of rows written."""
         with self.database.write() as connection:
             return append_findings(connection, stage(connection, TABLES["quality"], quality, "", recorded_at))
 

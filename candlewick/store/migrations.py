@@ -137,8 +137,32 @@ _BACKTESTS = (
         checked_at TIMESTAMPTZ NOT NULL, PRIMARY KEY (strategy, parameters, code_version, strategy_version))""",
 )
 
+# What is downloaded, by whom, and how good it is. What was told of a finding before gets one of three states: a bar in which
+# nothing traded explains itself, what was repaired stays so, and all else waits for somebody to look at it.
+_MARKET_DATA = (
+    "ALTER TABLE quality ADD COLUMN explanation VARCHAR",
+    "ALTER TABLE quality ADD COLUMN settled_at TIMESTAMPTZ",
+    """UPDATE quality SET state = CASE WHEN state = 'repaired' THEN 'repaired' WHEN kind = 'zero_volume' THEN 'explained'
+        ELSE 'open' END""",
+    """CREATE TABLE data_chunks (
+        market VARCHAR NOT NULL, symbol VARCHAR NOT NULL, timeframe VARCHAR NOT NULL, since_at TIMESTAMPTZ NOT NULL,
+        until_at TIMESTAMPTZ NOT NULL, "rows" BIGINT NOT NULL, pages BIGINT NOT NULL, first_at TIMESTAMPTZ, last_at TIMESTAMPTZ,
+        digest VARCHAR NOT NULL, bytes BIGINT NOT NULL, requested_s DOUBLE NOT NULL, waited_s DOUBLE NOT NULL,
+        fetched_at TIMESTAMPTZ NOT NULL, run_id VARCHAR NOT NULL,
+        PRIMARY KEY (market, symbol, timeframe, since_at, until_at))""",
+    """CREATE TABLE data_runs (
+        run_id VARCHAR PRIMARY KEY, kind VARCHAR NOT NULL, market VARCHAR, series BIGINT NOT NULL, since_at TIMESTAMPTZ,
+        until_at TIMESTAMPTZ, rows_added BIGINT NOT NULL, findings BIGINT NOT NULL, status VARCHAR NOT NULL, error VARCHAR,
+        flow_run_id VARCHAR, code_version VARCHAR NOT NULL, process VARCHAR, started_at TIMESTAMPTZ NOT NULL,
+        completed_at TIMESTAMPTZ)""",
+    """CREATE TABLE data_series (
+        market VARCHAR NOT NULL, symbol VARCHAR NOT NULL, timeframe VARCHAR NOT NULL, last_synced_at TIMESTAMPTZ,
+        last_validated_at TIMESTAMPTZ, verdict VARCHAR, PRIMARY KEY (market, symbol, timeframe))""",
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(1, "first ledger", _FIRST),
     Migration(2, "partial fills, shorts and expiry", _FULL_ENGINE),
     Migration(3, "backtests", _BACKTESTS),
+    Migration(4, "market data", _MARKET_DATA),
 )

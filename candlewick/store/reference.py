@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from candlewick.store.data_reference import DATA_DESCRIPTIONS
 from candlewick.store.database import Database
 from candlewick.store.tables import TABLES
 
@@ -212,22 +213,6 @@ DESCRIPTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "recorded_at": _RECORDED,
         },
     ),
-    "quality": (
-        "A finding about candles: a gap, a repair, a refusal.",
-        {
-            "finding_id": "Function of series, kind and span.",
-            "market": "The lake's name of the source.",
-            "symbol": _SYMBOL,
-            "timeframe": "Length of a bar.",
-            "kind": "What was found, such as `gap` or `duplicate`.",
-            "severity": "How bad it is.",
-            "span_start": "First moment concerned.",
-            "span_end": "Last moment concerned.",
-            "evidence": "The values that show it.",
-            "state": "What became of it: `repaired`, `kept` or `refused`. May change.",
-            "recorded_at": _RECORDED,
-        },
-    ),
     "backtests": (
         "One run of a backtesting flow. Written as it begins, changed as it ends; every chunk of sets counts up `sets_done`.",
         {
@@ -366,6 +351,7 @@ DESCRIPTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "checked_at": "Real time.",
         },
     ),
+    **DATA_DESCRIPTIONS,
     "schema_migrations": (
         "Which migrations were applied (candlewick/store/migrations.py).",
         {"version": "Counts from 1.", "name": "Name of the migration.", "applied_at": "Real time."},
@@ -393,7 +379,8 @@ nothing is written:
 - The watermark never moves back; sequence numbers are used once and increase.
 
 Runs of the backtesting flows are whole as well: a run's end and all its rows are one transaction, and so is each chunk of sets.
-They may be deleted; nothing of an account refers to them.
+They may be deleted; nothing of an account refers to them. So may all of `data_chunks`, `data_runs` and `data_series`: the lake
+knows itself what of it was asked for.
 
 When a process dies inside a transaction, nothing of it is there. When it dies after COMMIT, all of it is: DuckDB's
 write-ahead log (`ledger.duckdb.wal`) is replayed by the next open. Beside the ledger stand `ledger.duckdb.lock`,

@@ -8,19 +8,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from candlewick import backtest_rows, rows
+from candlewick.market_data import rows as data_rows
 
 # Columns that hold JSON text.
 JSON_COLUMNS = frozenset(
     {"symbols", "parameters", "rules", "instruments", "candle_digests", "durations_s", "notices", "document", "seen", "state"}
     | {"grid", "funding_digests", "figures", "statistics", "exit_legs", "exit_reasons", "fill_ids", "in_sample", "out_of_sample"}
 )
-QUALITY_ROW: rows.Schema = {
-    **dict.fromkeys(("finding_id", "market", "symbol", "timeframe", "kind", "severity"), rows.TEXT),
-    "span_start": rows.TIME,
-    "span_end": rows.TIME,
-    "evidence": rows.TEXT,
-    "state": rows.TEXT,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +22,7 @@ class Table:
     """``bookkeeping`` columns say when and by which run a row was written; they are never compared.
 
     ``mutable`` columns may change while the row is open (orders, findings); all others are fixed once written.
+    ``optional`` columns may be left out of the rows that are written, and are null then.
     """
 
     name: str
@@ -35,6 +30,7 @@ class Table:
     content: rows.Schema
     bookkeeping: tuple[str, ...] = ()
     mutable: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     order: tuple[str, ...] = ()
 
     @property
@@ -94,7 +90,15 @@ _ALL = (
     ),
     Table("events", ("account", "sequence"), rows.EVENT_ROW, ("run_id", "recorded_at"), order=("sequence",)),
     Table("checkpoints", ("account",), rows.CHECKPOINT_ROW, ("run_id", "recorded_at"), order=("account",)),
-    Table("quality", ("finding_id",), QUALITY_ROW, ("recorded_at",), mutable=("state",), order=("span_start", "finding_id")),
+    Table(
+        "quality",
+        ("finding_id",),
+        data_rows.QUALITY_ROW,
+        ("recorded_at", "settled_at"),
+        mutable=("severity", "state", "explanation"),
+        optional=("explanation",),
+        order=("span_start", "finding_id"),
+    ),
 )
 # Known only when a run is over, or not before its candles were read; all else is fixed as the run begins.
 _OF_THE_INPUTS = ("instruments", "since_at", "until_at", "bars", "sets", "candle_digests", "funding_digests", "check_verdict")
@@ -120,8 +124,31 @@ _OF_BACKTESTS = (
         order=("checked_at",),
     ),
 )
+_OF_MARKET_DATA = (
+    Table(
+        "data_chunks",
+        data_rows.CHUNK_KEY,
+        data_rows.DATA_CHUNK_ROW,
+        ("run_id",),
+        order=data_rows.CHUNK_KEY,
+    ),
+    Table(
+        "data_runs",
+        ("run_id",),
+        data_rows.DATA_RUN_ROW,
+        mutable=("series", "since_at", "until_at", "rows_added", "findings", "status", "error", "process", "completed_at"),
+        order=("started_at", "run_id"),
+    ),
+    Table(
+        "data_series",
+        data_rows.SERIES_KEY,
+        data_rows.DATA_SERIES_ROW,
+        mutable=("last_synced_at", "last_validated_at", "verdict"),
+        order=data_rows.SERIES_KEY,
+    ),
+)
 
-TABLES: Mapping[str, Table] = MappingProxyType({table.name: table for table in (*_ALL, *_OF_BACKTESTS)})
+TABLES: Mapping[str, Table] = MappingProxyType({table.name: table for table in (*_ALL, *_OF_BACKTESTS, *_OF_MARKET_DATA)})
 
 
 def quoted(column: str) -> str:

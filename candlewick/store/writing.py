@@ -23,6 +23,7 @@ def stage(connection: Connection, table: Table, frame: pl.DataFrame, run_id: str
     bookkeeping = {"run_id": pl.lit(run_id, TEXT)} | {
         name: pl.lit(recorded_at).cast(TIME) for name in ("recorded_at", "posted_at")
     }
+    bookkeeping["settled_at"] = pl.lit(None, TIME)
     frame = frame.with_columns(bookkeeping[column].alias(column) for column in table.bookkeeping if column not in frame.columns)
     return stage_checked(connection, table, frame)
 
@@ -36,11 +37,14 @@ def stage_checked(connection: Connection, table: Table, frame: pl.DataFrame) -> 
 def checked(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
     """The frame with the types of the table's content, each row once. Columns in any order; none at all means no rows.
 
+    Optional columns that are left out are null.
+
     Raises InvariantViolated for wrong columns or types, and for one id with two contents in the frame.
     """
     content = dict(table.content)
     if frame.width == 0:
         frame = pl.DataFrame(schema=content)
+    frame = frame.with_columns(pl.lit(None).alias(column) for column in table.optional if column not in frame.columns)
     unknown, missing = sorted(set(frame.columns) - set(table.columns)), sorted(set(content) - set(frame.columns))
     if unknown or missing:
         raise InvariantViolated(f"rows for {table.name}: unknown columns {unknown}, missing columns {missing}")
@@ -101,13 +105,6 @@ def change(connection: Connection, table: Table, columns: tuple[str, ...], settl
     refuse_other_content(connection, table, table.fixed, "TRUE")
     refuse_other_content(connection, table, compared, settled)
     return _update(connection, table, columns, f"NOT ({settled})")
-
-
-def append_findings(connection: Connection, staged: int) -> int:
-    """Insert findings; one that is known may change its state, nothing else. The number of rows written."""
-    table = TABLES["quality"]
-    inserted = append(connection, table, staged)
-    return inserted + (_update(connection, table, table.mutable) if inserted < staged else 0)
 
 
 def replace_positions(connection: Connection, account: str, staged: int) -> int:
