@@ -27,9 +27,9 @@ class Exchange(Block):
     )
     sandbox: bool = Field(default=False, description="Use the exchange's own test network; its candles are kept apart.")
     timeout_s: float = Field(default=10.0, gt=0, description="Longest wait for one answer, in seconds.")
-    rate_limit: bool = Field(default=True, description="Space requests as ccxt knows the exchange's limits.")
+    rate_limit: bool = Field(default=True, description="Space requests by the exchange's published limits.")
     requests_per_s: float | None = Field(
-        default=None, gt=0, description="A stricter limit of requests per second of this process."
+        default=None, gt=0, description="A stricter limit of requests per second, of all processes of this machine together."
     )
     max_attempts: int = Field(default=5, ge=1, description="Attempts to fetch one symbol before it is given up for this cycle.")
     retry_base_s: float = Field(default=1.0, gt=0, description="Delay before the first retry, doubled each time, in seconds.")
@@ -50,6 +50,8 @@ def open_exchange(block: Exchange) -> ExchangeMarket:
     config: dict[str, Any] = {"timeout": round(block.timeout_s * 1000), "enableRateLimit": block.rate_limit}
     secrets = {"apiKey": block.api_key, "secret": block.api_secret, "password": block.api_password}
     config |= {name: secret.get_secret_value() for name, secret in secrets.items() if secret is not None}
-    client = build_client(block.exchange_id, config, sandbox=block.sandbox, api_url=block.api_url)
+    client = build_client(
+        block.exchange_id, config, sandbox=block.sandbox, api_url=block.api_url, requests_per_s=block.requests_per_s
+    )
     market = f"{block.exchange_id}-sandbox" if block.sandbox else block.exchange_id
-    return ExchangeMarket(client, market, block.timeout_s, block.requests_per_s)
+    return ExchangeMarket(client, market, block.timeout_s)

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from blocks.exchange_answers import keep_answer
+from blocks.exchange_budget import SharesBudget
 from candlewick.errors import CandlesNotKept, CandlewickError, MarketUnavailable, RateLimited, UnknownSymbol, UsageError
 from candlewick.market.retry import parse_ban_s, parse_retry_after_s
 
@@ -96,8 +97,18 @@ def shorten(text: str) -> str:
     return line if len(line) <= _TEXT_LIMIT else line[: _TEXT_LIMIT - 1] + "…"
 
 
-def build_client(exchange_id: str, config: Mapping[str, object], *, sandbox: bool, api_url: str | None) -> Any:
-    """A ccxt async client that is not connected yet. Raises UsageError (unknown exchange, no sandbox, bad address)."""
+def build_client(
+    exchange_id: str,
+    config: Mapping[str, object],
+    *,
+    sandbox: bool,
+    api_url: str | None,
+    requests_per_s: float | None = None,
+) -> Any:
+    """A ccxt async client that is not connected yet; it shares the request budget of its exchange and address.
+
+    Raises UsageError (unknown exchange, no sandbox, bad address).
+    """
     import ccxt.async_support as ccxt_async  # a second of imports, so only where an exchange is used
 
     if exchange_id not in ccxt_async.exchanges:
@@ -105,7 +116,9 @@ def build_client(exchange_id: str, config: Mapping[str, object], *, sandbox: boo
         hint = f"did you mean {' or '.join(near)}?" if near else "it is no exchange that ccxt knows"
         raise UsageError(f"exchange {exchange_id!r} is unknown: {hint}")
     base = getattr(ccxt_async, exchange_id)
-    client = type(exchange_id, (StrictAnswers, base), {})({**config, "options": dict(_OPTIONS.get(exchange_id, {}))})
+    client = type(exchange_id, (SharesBudget, StrictAnswers, base), {})(
+        {**config, "options": dict(_OPTIONS.get(exchange_id, {}))}
+    )
     # ccxt writes whole requests, key header included, to its debug log.
     _WIRE_LOG.setLevel(logging.WARNING)
     client.logger = _WIRE_LOG
@@ -118,6 +131,7 @@ def build_client(exchange_id: str, config: Mapping[str, object], *, sandbox: boo
         client.urls = {**client.urls, "api": replace_host(client.urls["api"], address)}
     if api_url is not None and api_url.startswith("http://"):
         client.timeout_on_exit = 0  # ccxt waits 250 ms for TLS to shut down
+    client.join_budget(exchange_id, api_url, sandbox, requests_per_s)
     return client
 
 

@@ -147,6 +147,7 @@ def test_an_answer_that_fails_has_a_name_and_the_next_one_is_complete(
     futures.misbehave(fault)
     with pytest.raises(error, match=words):
         funding(futures, START_MS, START_MS + 80 * HOUR_MS, timeout_s=0.5)
+    futures.forget_pauses()
     assert funding(futures, START_MS, START_MS + 80 * HOUR_MS).height == 10
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from aiohttp import web
 
+from candlewick.market.budget_file import budget_folder
 from tests.emulator.candle_book import CandleBook
 from tests.emulator.exchange_info import complete_exchange_info, load_exchange_info
 from tests.emulator.faults import BODY_403_HTML, CANDLE_KINDS, Fault, http_answer, spoil, target_row
@@ -108,6 +109,12 @@ class Emulator:
         self._requests.clear()
         self._last_page.clear()
         self.now_ms, self.clock_offset_ms, self.show_forming = None, 0, True
+        self.forget_pauses()
+
+    def forget_pauses(self) -> None:
+        """Let those who asked forget what they know of this exchange's limits, and the pauses they were told."""
+        for budget in budget_folder().glob(f"*@127.0.0.1_{self._port}"):
+            budget.unlink(missing_ok=True)
 
     def __enter__(self) -> "Emulator":
         self._thread = threading.Thread(target=self._run, name="exchange-emulator", daemon=True)
@@ -136,6 +143,7 @@ class Emulator:
         site = web.TCPSite(runner, "127.0.0.1", self._port)
         await site.start()
         self._port = runner.addresses[0][1]
+        self.forget_pauses()  # of an emulator that had this port before
         self._ready.set()
         try:
             await self._stop.wait()
