@@ -100,6 +100,18 @@ class LakeError(CandlewickError):
     """The candle lake cannot be read or written."""
 
 
+class LakeDamaged(LakeError):
+    """A file of the lake cannot be read or is no lake file. ``Lake.set_aside`` takes it out of the way."""
+
+
+class LakeTooNew(LakeError):
+    """The lake was written by a newer version of Candlewick; nothing was read or written."""
+
+
+class LakeUnavailable(LakeError):
+    """The object store that the lake is on did not answer, or refused to serve, after all retries."""
+
+
 class LedgerError(CandlewickError):
     """Base of what can go wrong with the ledger's file."""
 
