@@ -112,6 +112,18 @@ class LakeUnavailable(LakeError):
     """The object store that the lake is on did not answer, or refused to serve, after all retries."""
 
 
+class MissingData(CandlewickError):
+    """Something that was asked for is not in the lake. ``holes`` are spans [since, until) in milliseconds UTC, in order of time;
+    none where the lake has nothing of the series. ``part`` is the timeframe of candles, or the kind (market_data/kinds.py)."""
+
+    def __init__(self, message: str, market: str, symbol: str, part: str, holes: tuple[tuple[int, int], ...]) -> None:
+        super().__init__(message)
+        self.market = market
+        self.symbol = symbol
+        self.part = part
+        self.holes = holes
+
+
 class LedgerError(CandlewickError):
     """Base of what can go wrong with the ledger's file."""
 
