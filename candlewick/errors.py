@@ -45,6 +45,10 @@ class AmbiguousCandles(UsageError):
     """Several files answer one request for candles."""
 
 
+class AmbiguousImport(UsageError):
+    """A file of the user's can be read in two ways: its rows are shown, and nothing was written."""
+
+
 class AccountMismatch(UsageError):
     """The account exists and was opened with other terms than those asked for."""
 

@@ -156,8 +156,8 @@ def read_times(path: Path, column: pl.Series, plan: ReadingPlan) -> pl.Series:
 
 
 def _numeric_times(path: Path, column: pl.Series, plan: ReadingPlan) -> pl.Series:
-    size = column.cast(pl.Float64()).abs()
-    counts = {unit: int(((size >= least) & (size < 1000 * least)).sum()) for unit, least in _SMALLEST_TIME.items()}
+    units = unit_of_times(column)
+    counts = {unit: int((units == unit).sum()) for unit in _SMALLEST_TIME}
     likely = [f"{count:,} rows look like {unit}" for unit, count in counts.items() if count]
     unit = plan.time_unit
     if unit is None:
@@ -176,9 +176,18 @@ def _numeric_times(path: Path, column: pl.Series, plan: ReadingPlan) -> pl.Serie
     return time_ms.round(0).cast(pl.Int64()).cast(_TIME)
 
 
+def unit_of_times(numbers: pl.Series) -> pl.Series:
+    """Each number's unit by its size: `s`, `ms`, `us`, `ns`, or null for what is none of them in our time."""
+    size = pl.lit(numbers.cast(pl.Float64()).abs())
+    unit = pl.lit(None, pl.String())
+    for name, least in _SMALLEST_TIME.items():
+        unit = pl.when((size >= least) & (size < 1000 * least)).then(pl.lit(name)).otherwise(unit)
+    return pl.select(unit.alias("unit")).to_series()
+
+
 def _text_times(path: Path, text: pl.Series, plan: ReadingPlan) -> pl.Series:
     if plan.time_format is not None:
-        times = _parse(text, plan.time_format)
+        times = parse_text_times(text, plan.time_format)
         missed = text.filter(times.is_null())
         if missed.len():
             strange = f"{missed.len()} times, such as {missed[0]!r}"
@@ -187,7 +196,7 @@ def _text_times(path: Path, text: pl.Series, plan: ReadingPlan) -> pl.Series:
     plain = text.str.replace("T", " ", literal=True).str.replace("Z$", "+00:00")
     best, missed = "", text
     for form in _ISO_FORMATS:
-        times = _parse(plain, form)
+        times = parse_text_times(plain, form)
         if not times.null_count():
             return _whole_ms(path, times)
         if times.null_count() < missed.len():
@@ -199,7 +208,7 @@ def _text_times(path: Path, text: pl.Series, plan: ReadingPlan) -> pl.Series:
     )
 
 
-def _parse(text: pl.Series, form: str) -> pl.Series:
+def parse_text_times(text: pl.Series, form: str) -> pl.Series:
     """Times by a chrono format, null where it does not fit. A format without minutes is completed: the parser wants them."""
     if not re.search(r"%[HIMTRXcs+]", form):
         return text.str.to_date(form, strict=False).cast(pl.Datetime("us"))
