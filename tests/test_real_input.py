@@ -263,7 +263,7 @@ def test_what_can_be_repaired_or_is_a_fact_is_traded_on_and_said_in_quality(desk
     assert (result.status, result.error) == ("success", None)
     desk.assert_traded()
     (row,) = desk.findings(finding)
-    assert (row["symbol"], row["state"]) == ("ETH/USDT", "kept" if kind == "zero_volume" else "repaired")
+    assert (row["symbol"], row["state"]) == ("ETH/USDT", "explained" if kind == "zero_volume" else "repaired")
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_a_number_that_cannot_be_is_asked_for_again_and_else_refused(desk: Desk,
     assert result.error.startswith("binance ETH/USDT 1h: bar 2026-03-06 12:00: ")
     assert text in result.error
     (refused,) = desk.findings("refused")
-    assert (refused["severity"], refused["state"], refused["evidence"]) == ("error", "refused", result.error)
+    assert (refused["severity"], refused["state"], refused["evidence"]) == ("error", "open", result.error)
     desk.assert_untouched()
 
     desk.exchange.clear()
