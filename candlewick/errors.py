@@ -100,6 +100,10 @@ class HistoryChanged(CandlewickError):
     """Candles that an account has already acted on are no longer what they were."""
 
 
+class DirtyWindow(CandlewickError):
+    """Something is known to be wrong with candles that a run would decide on, and the settings say to refuse it then."""
+
+
 class LakeError(CandlewickError):
     """The candle lake cannot be read or written."""
 
