@@ -25,6 +25,10 @@ Int64 = np.ndarray[tuple[int], np.dtype[np.int64]]
 HISTOGRAM_EDGES_BPS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, float("inf"))
 """Edges of the printed distribution of absolute differences."""
 _EQUAL_SHARE = 1e-9
+# Volumes of two markets of one pair: a ratio beyond this is strange, and the price explains it where it brings it so much nearer.
+_STRANGE_RATIO, _NEARER = 50.0, 10.0
+# Nine bars of ten have a ratio within a factor of 10 to 150 in real pairs of exchanges.
+_STEADY_FACTOR = 1_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +72,14 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class VolumeRatio:
-    """Volume of ours over the other's: the median of bars in which both traded (None: there is none), and shares of zero.
+    """Volume of ours over the other's: median, 5 % and 95 % of bars in which both traded (None: there is none), shares of zero.
 
     ``quote_unit`` says whose volume looks as if it were in quote currency, where the ratio is near the price.
     """
 
     median: float | None
+    p05: float | None
+    p95: float | None
     ours_zero_share: float
     other_zero_share: float
     quote_unit: Literal["ours", "other"] | None
@@ -185,6 +191,23 @@ def compare_sources(
     )
 
 
+def volume_notes(comparison: SourceComparison) -> tuple[str, ...]:
+    """What looks wrong about the volumes. It is no part of the verdict: every exchange has a volume of its own."""
+    volume = comparison.volume
+    if volume is None or volume.median is None or volume.p05 is None or volume.p95 is None:
+        return ()
+    notes = []
+    if volume.quote_unit is not None:
+        owner = comparison.ours if volume.quote_unit == "ours" else comparison.other
+        notes.append(f"the volumes are apart by the price: that of {owner.label} seems to be in quote currency")
+    if volume.p95 / volume.p05 >= _STEADY_FACTOR:
+        notes.append(
+            f"the ratio of volumes goes from {volume.p05:.3g} to {volume.p95:.3g} (5 % and 95 % of bars): one of the sources "
+            "seems to have base and quote volume swapped in a part of its bars"
+        )
+    return tuple(notes)
+
+
 # ------------------------------------------------------------------------------------------------- bars in common
 
 
@@ -259,19 +282,22 @@ def _difference(bars: pl.DataFrame) -> Difference:
 def _volume(bars: pl.DataFrame) -> VolumeRatio:
     ours, other = bars["volume"].to_numpy(), bars[f"volume{OTHER}"].to_numpy()
     traded = (ours > 0) & (other > 0)
-    median = float(np.median(ours[traded] / other[traded])) if traded.any() else None
-    return VolumeRatio(median, float((ours == 0).mean()), float((other == 0).mean()), _quote_unit(bars, median))
+    zeros = float((ours == 0).mean()), float((other == 0).mean())
+    if not traded.any():
+        return VolumeRatio(None, None, None, *zeros, None)
+    low, median, high = (float(value) for value in np.percentile(ours[traded] / other[traded], (5, 50, 95)))
+    return VolumeRatio(median, low, high, *zeros, _quote_unit(bars, median))
 
 
-def _quote_unit(bars: pl.DataFrame, ratio: float | None) -> Literal["ours", "other"] | None:
-    """Whose volume is nearer to the other's after it is divided by the price, where a factor of 100 and more is explained."""
+def _quote_unit(bars: pl.DataFrame, ratio: float) -> Literal["ours", "other"] | None:
+    """Whose volume is in quote currency: a ratio that is far from 1, and much nearer after one side is divided by the price."""
     price = float(np.median(bars["close"].to_numpy()))
-    if ratio is None or max(price, 1 / price) < 100:
+    if abs(np.log(ratio)) < np.log(_STRANGE_RATIO):
         return None
-    distance = abs(np.log(ratio))
-    if distance - abs(np.log(ratio * price)) > np.log(100):
-        return "other"
-    return "ours" if distance - abs(np.log(ratio / price)) > np.log(100) else None
+    far, other, ours = (abs(float(np.log(value))) for value in (ratio, ratio * price, ratio / price))
+    if far - min(other, ours) < np.log(_NEARER):
+        return None
+    return "other" if other < ours else "ours"
 
 
 def _ranges(bars: pl.DataFrame) -> Ranges:
