@@ -21,6 +21,8 @@ _OPTIONS: Mapping[str, Mapping[str, object]] = {
     "binanceusdm": {"fetchCurrencies": False},
     "binanceus": {"fetchMarkets": {"types": ["spot"]}, "fetchCurrencies": False},
 }
+# Three requests for a list of coins without their precision.
+_NO_COINS = ("coinbase", "coinbaseadvanced")
 _WIRE_LOG = logging.getLogger("candlewick.exchange.wire")
 
 
@@ -122,6 +124,7 @@ def build_client(
     # ccxt writes whole requests, key header included, to its debug log.
     _WIRE_LOG.setLevel(logging.WARNING)
     client.logger = _WIRE_LOG
+    client.has = {**client.has, "fetchCurrencies": client.has.get("fetchCurrencies") and exchange_id not in _NO_COINS}
     if not client.has.get("fetchOHLCV"):
         raise UsageError(f"exchange {exchange_id!r} offers no candles")
     if sandbox:

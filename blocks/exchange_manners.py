@@ -7,9 +7,10 @@ Exchange and Advanced Trade (300 a request; buckets without trades are left out)
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from candlewick.market.paging import Answers, PageManners
+from candlewick.market.trades_paging import TradeWalk
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +18,9 @@ class ExchangeManners:
     """``candle_limit``: rows a page, None: as ccxt says. ``candle_limits``: of single timeframes, where they differ.
 
     ``inclusive_until``: whether a question for candles names its end, too, as the open time of the last bar asked for.
-    ``trade_window_ms``: the longest span of one question for trades. ``open_interest_limit`` and ``funding_limit``: rows a page.
-    ``open_interest_reach_ms``: how far back open interest is kept.
+    ``funding_limit``, ``open_interest_limit``, ``trade_limit``: rows a page. ``open_interest_reach_ms``: how far back it is kept.
+    ``funding_is_onwards``: whether payments come from a time on, and not the newest ones first. ``trades``: asked for by number
+    or by a time in nanoseconds, None where past ones cannot be asked for; ``trade_window_ms``: by the longest span allowed.
     """
 
     answers: Answers = "unknown"
@@ -27,8 +29,11 @@ class ExchangeManners:
     candle_limits: Mapping[str, int] | None = None
     inclusive_until: bool = False
     funding_limit: int = 100
+    funding_is_onwards: bool = False
+    open_interest_answers: Answers = "unknown"
     open_interest_limit: int = 100
     open_interest_reach_ms: int | None = None
+    trades: Literal["numbered", "nanoseconds"] | None = None
     trade_limit: int = 100
     trade_window_ms: int | None = None
 
@@ -39,18 +44,21 @@ _BINANCE = ExchangeManners(
     answers="onwards",
     candle_limit=1000,
     funding_limit=1000,
+    funding_is_onwards=True,
+    open_interest_answers="window",
     open_interest_limit=500,
     open_interest_reach_ms=30 * 86_400_000,
+    trades="numbered",
     trade_limit=1000,
     trade_window_ms=3_600_000,
 )
-_COINBASE = ExchangeManners(answers="window", newest_first=True, candle_limit=300, inclusive_until=True, trade_limit=1000)
+_COINBASE = ExchangeManners(answers="window", newest_first=True, candle_limit=300, inclusive_until=True)
 
 MANNERS: Mapping[str, ExchangeManners] = {
     "binance": _BINANCE,
     "binanceusdm": _BINANCE,
     "binanceus": _BINANCE,
-    "kraken": ExchangeManners(answers="latest", candle_limit=720, trade_limit=1000),
+    "kraken": ExchangeManners(answers="latest", candle_limit=720, trades="nanoseconds", trade_limit=1000),
     "coinbase": _COINBASE,
     "coinbaseadvanced": _COINBASE,
     "coinbaseexchange": _COINBASE,
@@ -77,3 +85,21 @@ def reach_of(exchange_id: str) -> int | None:
     """How many newest candles of any timeframe the exchange keeps, with the forming one; None where it keeps all."""
     manners = manners_of(exchange_id)
     return manners.candle_limit if manners.answers == "latest" else None
+
+
+def collecting_trades() -> tuple[str, ...]:
+    """Exchanges whose past trades can be asked for."""
+    return tuple(name for name, manners in MANNERS.items() if manners.trades is not None)
+
+
+def trade_question(walk: TradeWalk, manners: ExchangeManners) -> tuple[int | None, int, dict[str, int | str]]:
+    """``since``, ``limit`` and the other parameters of ccxt's ``fetch_trades`` for a walk's next page.
+
+    A number and a span of time in one question is an error at Binance. Kraken's ``since`` is exclusive and in nanoseconds;
+    ccxt's own, in whole seconds, would ask for the trades of a busy second again and again.
+    """
+    if walk.from_id is not None:
+        return None, walk.page_limit, {"fromId": walk.from_id}
+    if manners.trades == "nanoseconds":
+        return walk.cursor_ms, walk.page_limit, {"since": str(walk.cursor_ms * 1_000_000 - 1)}
+    return walk.cursor_ms, walk.page_limit, {} if walk.ask_until_ms is None else {"until": walk.ask_until_ms}

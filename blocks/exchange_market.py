@@ -3,7 +3,8 @@
 import asyncio
 import difflib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -12,14 +13,16 @@ import polars as pl
 from blocks.exchange_answers import collecting_answers
 from blocks.exchange_client import raise_named
 from blocks.exchange_instruments import instrument_of
-from blocks.exchange_manners import manners_of, page_manners
+from blocks.exchange_manners import collecting_trades, manners_of, page_manners, reach_of, trade_question
 from candlewick.candles import CandlePage, MarketClock, Series
-from candlewick.errors import CandlewickError, MarketUnavailable, UnknownSymbol, UsageError
+from candlewick.errors import CandlesNotKept, CandlewickError, MarketUnavailable, UnknownSymbol, UsageError
 from candlewick.funding import normalise_funding, within
 from candlewick.instruments import Instrument
 from candlewick.market.funding_paging import FundingWalk, parse_funding_rows
-from candlewick.market.paging import PageWalk, parse_rows
-from candlewick.timeframes import timeframe_ms
+from candlewick.market.open_interest_paging import open_interest_frame, parse_open_interest
+from candlewick.market.paging import PageManners, PageWalk, parse_rows
+from candlewick.market.trades_paging import TradeWalk, parse_trades
+from candlewick.timeframes import DAY_MS, floor_to_bar, format_duration, format_utc, timeframe_ms
 
 Answer = TypeVar("Answer")
 
@@ -89,8 +92,7 @@ class ExchangeMarket:
         Raises UnknownSymbol, UsageError (timeframe not offered), CandlesNotKept, MarketUnavailable and RateLimited.
         """
         self._check_timeframe(timeframe)
-        await self._load_markets()
-        self._check_symbol(symbol)
+        await self._prepare(symbol)
         walk = PageWalk(timeframe, since_ms, now_ms, page_manners(self._client, symbol, timeframe))
         subject = f"{self.name} {symbol} {timeframe}"
         with collecting_answers() as pages:
@@ -104,17 +106,85 @@ class ExchangeMarket:
         Raises UnknownSymbol, UsageError (no linear perpetual, no history offered), InvalidFunding, MarketUnavailable and
         RateLimited.
         """
-        await self._load_markets()
-        self._check_symbol(symbol)
+        await self._prepare(symbol, "fetchFundingRateHistory", "funding history")
         market = self._client.markets[symbol]
         if not (market.get("swap") and market.get("linear")):
             raise UsageError(f"{self.name}: {symbol} is no linear perpetual and has no funding")
-        if self._client.has.get("fetchFundingRateHistory") is not True:
-            raise UsageError(f"{self.name} offers no funding history")
-        walk, subject = FundingWalk(since_ms, until_ms), f"{self.name} {symbol} funding"
+        manners, subject = manners_of(self.name), f"{self.name} {symbol} funding"
+        walk = FundingWalk(since_ms, until_ms, manners.funding_limit, manners.funding_is_onwards)
         while not walk.done:
             await self._take_funding(walk, subject, symbol)
         return within(normalise_funding(walk.funding(), f"{self.name} {symbol}"), since_ms, until_ms)
+
+    async def open_interest(self, symbol: str, timeframe: str, since_ms: int, until_ms: int) -> pl.DataFrame:
+        """A contract's open interest noted at ``since_ms <= opened_at < until_ms``, in OPEN_INTEREST_SCHEMA, as received.
+
+        Raises UnknownSymbol, UsageError (no contract, not offered), CandlesNotKept (the exchange keeps it for some days only),
+        MarketUnavailable and RateLimited.
+        """
+        await self._prepare(symbol, "fetchOpenInterestHistory", "history of open interest")
+        if not self._client.markets[symbol].get("contract"):
+            raise UsageError(f"{self.name}: {symbol} is no contract and has no open interest")
+        subject, manners = f"{self.name} {symbol} open interest {timeframe}", manners_of(self.name)
+        if manners.open_interest_reach_ms is not None:
+            await self._check_open_interest_kept(subject, timeframe, since_ms, manners.open_interest_reach_ms)
+        end_ms = floor_to_bar(until_ms - 1, timeframe) + timeframe_ms(timeframe)
+        walk = PageWalk(timeframe, since_ms, end_ms, PageManners(manners.open_interest_limit, manners.open_interest_answers))
+        while not walk.done:
+            raw = await self._ask(subject, lambda: self._client.fetch_open_interest_history(symbol, timeframe, *walk.question))
+            with self._named(subject):
+                walk.take(parse_open_interest(raw))
+        return open_interest_frame(walk.table(), since_ms, until_ms)
+
+    async def trades(self, symbol: str, since_ms: int, until_ms: int) -> pl.DataFrame:
+        """Trades with ``since_ms <= traded_at < until_ms`` in TRADES_SCHEMA, each once, by time and then by id.
+
+        Raises UnknownSymbol, UsageError (past trades not offered), MarketUnavailable and RateLimited.
+        """
+        await self._prepare(symbol, "fetchTrades", "trades")
+        manners, subject = manners_of(self.name), f"{self.name} {symbol} trades"
+        if manners.trades is None:
+            raise UsageError(
+                f"{self.name}: past trades cannot be collected from it: it tells its newest ones only, or how it pages older "
+                f"ones is not known here. Trades are collected from {', '.join(collecting_trades())}"
+            )
+        walk = TradeWalk(since_ms, until_ms, manners.trade_limit, manners.trades == "numbered", manners.trade_window_ms)
+        while not walk.done:
+            raw = await self._ask(subject, lambda: self._client.fetch_trades(symbol, *trade_question(walk, manners)))
+            with self._named(subject):
+                walk.take(parse_trades(raw))
+        return walk.trades()
+
+    async def listing(self, symbol: str, timeframe: str, since_ms: int, until_ms: int) -> int | None:
+        """Open time of the first candle closed within the span, None where there is none.
+
+        It is found, not guessed: an exchange that answers from a time on is asked once. One that answers windows of time is asked
+        for its longest bars first, window after window from ``since_ms`` on, each empty one twice: three hundred days without one
+        trade are no outage, and no window is skipped as a bisection would skip some. The bars of the first day that traded, or of
+        the last one, which is not closed, are then asked for in the timeframe itself.
+        Raises like ``fetch``: an exchange that keeps its newest candles only cannot tell (CandlesNotKept).
+        """
+        self._check_timeframe(timeframe)
+        await self._prepare(symbol, "fetchOHLCV", "candles")
+        start_ms, coarse = since_ms, self._longest_timeframe()
+        if manners_of(self.name).answers == "window" and timeframe_ms(coarse) > timeframe_ms(timeframe):
+            day_ms = await self._first_candle(symbol, coarse, floor_to_bar(since_ms, coarse), until_ms)
+            start_ms = max(since_ms, floor_to_bar(until_ms, coarse) if day_ms is None else day_ms)
+        return await self._first_candle(symbol, timeframe, start_ms, until_ms)
+
+    def offered_timeframes(self) -> tuple[str, ...]:
+        """Timeframes of the exchange's candles that have a fixed length (so not `1M`), shortest first; seconds are left out."""
+        return tuple(sorted((one for one in self._client.timeframes or {} if one[-1] in "mhdw"), key=timeframe_ms))
+
+    def reach(self, timeframe: str) -> int | None:
+        """How many newest candles of a timeframe the exchange keeps, with the forming one; None where it keeps all."""
+        self._check_timeframe(timeframe)
+        return reach_of(self.name)
+
+    async def is_trading(self, symbol: str) -> bool:
+        """Whether the exchange trades the symbol now; False for one it knows and has delisted or halted. Raises UnknownSymbol."""
+        await self._prepare(symbol)
+        return self._client.markets[symbol].get("active") is not False
 
     def funding_fingerprint(self, symbol: str) -> str | None:
         """None: an exchange's payments are fetched once and kept."""
@@ -126,19 +196,37 @@ class ExchangeMarket:
 
     async def _take_page(self, walk: PageWalk, subject: str, symbol: str) -> None:
         end = {"until": walk.window_end_ms - walk.length_ms} if manners_of(self.name).inclusive_until else {}
-        raw = await self._ask(subject, lambda: self._client.fetch_ohlcv(symbol, walk.timeframe, walk.cursor_ms, walk.limit, end))
-        try:
+        raw = await self._ask(subject, lambda: self._client.fetch_ohlcv(symbol, walk.timeframe, *walk.question, end))
+        with self._named(subject):
             walk.take(parse_rows(raw))
-        except CandlewickError as error:
-            raise_named(error, subject, self._timeout_s)
 
     async def _take_funding(self, walk: FundingWalk, subject: str, symbol: str) -> None:
-        limit = manners_of(self.name).funding_limit
-        raw = await self._ask(subject, lambda: self._client.fetch_funding_rate_history(symbol, walk.cursor_ms, limit))
-        try:
+        end = {} if walk.ask_until_ms is None else {"until": walk.ask_until_ms}
+        question = (walk.cursor_ms, walk.page_limit, end)
+        raw = await self._ask(subject, lambda: self._client.fetch_funding_rate_history(symbol, *question))
+        with self._named(subject):
             walk.take(parse_funding_rows(raw))
-        except CandlewickError as error:
-            raise_named(error, subject, self._timeout_s)
+
+    async def _first_candle(self, symbol: str, timeframe: str, since_ms: int, until_ms: int) -> int | None:
+        """By walking until a closed candle is there. The last one may not be closed at ``until_ms``, and is then not there."""
+        walk = PageWalk(timeframe, since_ms, floor_to_bar(until_ms, timeframe), page_manners(self._client, symbol, timeframe))
+        while walk.first_ms is None and not walk.done:
+            await self._take_page(walk, f"{self.name} {symbol} {timeframe}", symbol)
+        return walk.first_ms
+
+    def _longest_timeframe(self) -> str:
+        """Of a day at most: weeks begin on another day at every exchange."""
+        return max((one for one in self.offered_timeframes() if timeframe_ms(one) <= DAY_MS), key=timeframe_ms)
+
+    async def _check_open_interest_kept(self, subject: str, timeframe: str, since_ms: int, reach_ms: int) -> None:
+        length_ms = timeframe_ms(timeframe)
+        first_ms = floor_to_bar((await self.clock()).now_ms - reach_ms, timeframe) + 2 * length_ms
+        if since_ms < first_ms - length_ms:
+            raise CandlesNotKept(
+                f"{subject}: the exchange keeps the newest {format_duration(reach_ms)} only, and was asked for "
+                f"{format_utc(since_ms)} UTC: start at {format_utc(first_ms)} UTC or later",
+                first_ms,
+            )
 
     async def _leverage_tiers(self, symbols: list[str]) -> dict[str, list[dict[str, Any]]]:
         """By symbol, lowest tier first; none where the exchange tells them only with credentials and there are none."""
@@ -161,11 +249,23 @@ class ExchangeMarket:
         # The exchange's own reading, a little old: no bar counts as closed before the exchange itself said so.
         return MarketClock(server_ms, skew_ms), round(received_ms - sent_ms)
 
+    async def _prepare(self, symbol: str, ability: str = "fetchOHLCV", what: str = "candles") -> None:
+        """Raises UsageError where ccxt has no such ability of the exchange, UnknownSymbol, MarketUnavailable, RateLimited."""
+        if self._client.has.get(ability) is not True:
+            raise UsageError(f"{self.name} offers no {what}")
+        await self._load_markets()
+        self._check_symbol(symbol)
+
     async def _load_markets(self) -> None:
-        # ccxt shares one load among all who wait, and one waiter's cancellation with them; a lock does not.
+        # ccxt shares one load among all who wait, and one waiter's cancellation with them; a lock does not. The list of markets
+        # is no answer about the series that is asked for: whoever collects those does not get it.
         async with self._loading:
-            if not self._client.markets:
-                await self._ask(f"{self.name} markets", self._client.load_markets)
+            with collecting_answers():
+                await self._load_markets_once()
+
+    async def _load_markets_once(self) -> None:
+        if not self._client.markets:
+            await self._ask(f"{self.name} markets", self._client.load_markets)
         if not self._client.markets:
             raise MarketUnavailable(f"{self.name} markets: the exchange listed none")
 
@@ -174,6 +274,14 @@ class ExchangeMarket:
         try:
             return await call()
         except Exception as error:  # noqa: BLE001  ccxt's parsers raise anything over an answer of another shape; all get a name
+            raise_named(error, subject, self._timeout_s)
+
+    @contextmanager
+    def _named(self, subject: str) -> Iterator[None]:
+        """What a walk finds wrong with an answer is told with the subject."""
+        try:
+            yield
+        except CandlewickError as error:
             raise_named(error, subject, self._timeout_s)
 
     async def _pace(self) -> None:

@@ -98,6 +98,17 @@ class PageWalk:
         return min(self.manners.page_limit, closed + 2 if self._shows_forming else closed)
 
     @property
+    def question(self) -> tuple[int, int]:
+        """From which open time on, and how many rows at the most."""
+        return self.cursor_ms, self.limit
+
+    @property
+    def first_ms(self) -> int | None:
+        """Open time of the first closed row so far; None where there is none, or it is not certain that none is before it."""
+        times = [float(page[:, 0].min()) for page in self._pages if len(page)]
+        return None if self._probing or not times else int(min(times))
+
+    @property
     def window_end_ms(self) -> int:
         """Open time of the first bar after those that are asked for."""
         return self.cursor_ms + self.limit * self.length_ms
@@ -118,9 +129,13 @@ class PageWalk:
         else:
             self._take_onwards(self._in_order(answer))
 
+    def table(self) -> CandleRows:
+        """The closed rows as received."""
+        return np.concatenate(self._pages) if self._pages else np.empty((0, len(CANDLE_SCHEMA)))
+
     def page(self) -> CandlePage:
-        """What was walked over: closed rows as received, and the forming bar once it has traded."""
-        table = np.concatenate(self._pages) if self._pages else np.empty((0, len(CANDLE_SCHEMA)))
+        """What was walked over: closed candles as received, and the forming bar once it has traded."""
+        table = self.table()
         columns = {name: np.ascontiguousarray(table[:, at]) for at, name in enumerate(CANDLE_SCHEMA)}
         candles = pl.DataFrame(columns | {"opened_at": columns["opened_at"].astype(np.int64)})
         return CandlePage(candles.cast({"opened_at": CANDLE_SCHEMA["opened_at"]}), self.forming)
