@@ -12,47 +12,31 @@ another strategy drops the parameters of the sources below it.
 """
 
 import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 
-from candlewick.errors import UsageError
 from candlewick.rules import Capital, Direction, Rules, Sizing
 from candlewick.settings_check import merge, validate
+from candlewick.settings_datasets import DatasetName, DatasetSettings
 from candlewick.settings_layers import command_line_layer, environment_layer, file_layer, split_list
 from candlewick.settings_schema import Allowed, Schema
+from candlewick.settings_section import SYMBOL, Section, Text, as_value_error
 from candlewick.timeframes import parse_utc, timeframe_ms
 
 DEFAULT_FILE = "candlewick.yaml"
-_SYMBOL = re.compile(r"[^\s/:,]+/(?P<quote>[^\s/:,]+)(:[^\s/:,]+)?")
 _RULES = Rules()
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN), Allowed("up to 64 letters, digits, _, . and -, the first a letter or digit")]
-Text = Annotated[str, Field(min_length=1)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 PauseSeconds = Annotated[float, Field(ge=0, le=3600)]
 Bps = Annotated[Decimal, Field(ge=0, le=1000)]
 Share = Annotated[Decimal, Field(gt=0, le=1)]
-
-
-def _as_value_error(check: Callable[[str], int], text: str) -> None:
-    """pydantic collects ValueErrors only."""
-    try:
-        check(text)
-    except UsageError as problem:
-        raise ValueError(str(problem)) from None
-
-
-class Section(BaseModel):
-    """A frozen group of settings; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, populate_by_name=True)
 
 
 class StoreSettings(Section):
@@ -65,7 +49,30 @@ class StoreSettings(Section):
 class LakeSettings(Section):
     """The candle lake."""
 
-    url: Text = Field("data/lake", description="Folder of the candles that were fetched (Parquet).")
+    url: Text = Field(
+        "data/lake", description="Where the candles are (Parquet): a folder, or an object store, `s3://bucket/prefix`."
+    )
+    scratch: Text = Field(
+        "data/lake", description="Folder of signals and sweeps where the lake is in an object store; else they are in the lake's."
+    )
+    endpoint: Annotated[str | None, Allowed("an http:// or https:// address")] = Field(
+        None,
+        pattern=r"^https?://[^\s/@]+/?$",
+        description="Address of an S3-compatible object store, such as MinIO; none: `AWS_ENDPOINT_URL`, or Amazon's.",
+    )
+    region: Text | None = Field(None, description="Region of the object store; none: `AWS_REGION`, or us-east-1.")
+    access_key_id: SecretStr | None = Field(None, description="Key of the object store; none: `AWS_ACCESS_KEY_ID`.")
+    secret_access_key: SecretStr | None = Field(
+        None, description="Secret that belongs to the key; none: `AWS_SECRET_ACCESS_KEY`."
+    )
+    timeout_s: Seconds = Field(30, description="Longest wait for one answer of the object store, in seconds.")
+
+    @field_validator("secret_access_key")
+    @classmethod
+    def _with_its_key(cls, secret_access_key: SecretStr | None, info: ValidationInfo[None]) -> SecretStr | None:
+        if (secret_access_key is None) != (info.data.get("access_key_id") is None):
+            raise ValueError("access_key_id and secret_access_key go together; only one of them is set")
+        return secret_access_key
 
 
 class ReportsSettings(Section):
@@ -120,13 +127,13 @@ class PaperSettings(Section):
     @field_validator("symbols")
     @classmethod
     def _one_quote_currency(cls, symbols: tuple[str, ...]) -> tuple[str, ...]:
-        strange = [symbol for symbol in symbols if not _SYMBOL.fullmatch(symbol)]
+        strange = [symbol for symbol in symbols if not SYMBOL.fullmatch(symbol)]
         if strange:
             raise ValueError(f"{strange[0]!r} is not a symbol: write BASE/QUOTE, such as BTC/USDT")
         twice = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
         if twice:
             raise ValueError(f"{', '.join(twice)} is named more than once")
-        quotes = {found["quote"]: symbol for symbol in symbols if (found := _SYMBOL.fullmatch(symbol))}
+        quotes = {found["quote"]: symbol for symbol in symbols if (found := SYMBOL.fullmatch(symbol))}
         if len(quotes) > 1:
             raise ValueError(
                 f"one account holds one quote currency, but {' and '.join(sorted(quotes.values()))} differ in theirs"
@@ -136,14 +143,14 @@ class PaperSettings(Section):
     @field_validator("timeframe")
     @classmethod
     def _known_timeframe(cls, timeframe: str) -> str:
-        _as_value_error(timeframe_ms, timeframe)
+        as_value_error(timeframe_ms, timeframe)
         return timeframe
 
     @field_validator("since")
     @classmethod
     def _understood_time(cls, since: str | None) -> str | None:
         if since is not None:
-            _as_value_error(parse_utc, since)
+            as_value_error(parse_utc, since)
         return since
 
 
@@ -280,6 +287,21 @@ class ExchangeSettings(Section):
         return api_secret
 
 
+class QualitySettings(Section):
+    """What a run does when something is known to be wrong with its candles."""
+
+    gate: Annotated[
+        Literal["off", "warn", "refuse"],
+        BeforeValidator(lambda given: "off" if given is False else given),  # YAML takes a bare off for false
+    ] = Field(
+        "warn", description="Whether a backtest or a paper cycle looks at the open findings of its window: `warn` says them."
+    )
+    severity: Literal["info", "warning", "error"] = Field("warning", description="The least severe finding that counts.")
+    ignore: Annotated[tuple[Text, ...], BeforeValidator(split_list)] = Field(
+        ("refused",), description="Kinds of findings that never count; a refused answer is not among the candles."
+    )
+
+
 class ServeSettings(Section):
     """What `make serve` starts on this machine."""
 
@@ -303,6 +325,8 @@ class Settings(Section):
     rules: RulesSettings = RulesSettings()
     fees: FeesSettings = FeesSettings()
     exchanges: Mapping[ExchangeId, ExchangeSettings] = Field(default_factory=dict)
+    datasets: Mapping[DatasetName, DatasetSettings] = Field(default_factory=dict)
+    quality: QualitySettings = QualitySettings()
     serve: ServeSettings = ServeSettings()
 
     def exchange(self, exchange_id: str) -> ExchangeSettings:

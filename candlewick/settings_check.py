@@ -18,6 +18,11 @@ _NONE_WORDS = ("none", "null")
 _URL_PASSWORD = re.compile(r"(?P<before>://[^/@\s:]*:)[^/@\s]+(?=@)")
 _NAMED_PASSWORD = re.compile(r"(?P<before>\b(?:password|passwd|pwd|secret|token|key)=)[^&;\s]+", re.IGNORECASE)
 _LONGEST_SHOWN = 60
+_CHOSEN: Mapping[str, str] = {
+    "exchanges": "an exchange id is written in small letters, such as binance",
+    "datasets": "a dataset's name is up to 64 small letters, digits, _ and -, the first a letter or digit",
+}
+"""What a name that the user chooses must be, by section."""
 
 
 def mask(text: str) -> str:
@@ -128,10 +133,19 @@ def _explain(schema: Schema, entries: Mapping[KeyPath, Entry], problem: ErrorDet
     path = next((location[:length] for length in range(len(location), 0, -1) if location[:length] in entries), None)
     if location[-1] == "[key]":
         origins = ", ".join(sorted({entry.origin for known, entry in entries.items() if known[:2] == location[:2]}))
-        return f"{'.'.join(location[:-1])} ({origins}): an exchange id is written in small letters, such as binance"
+        return f"{'.'.join(location[:-1])} ({origins}): {_CHOSEN[location[0]]}"
+    if problem["type"] == "missing":
+        return _missing(schema, entries, location)
     entry = entries[path] if path is not None else Entry(location, None, "default")
     own = problem.get("ctx", {}).get("error")
     return f"{_name(entry)}: {own}" if isinstance(own, ValueError) else _wrong(schema, entry)
+
+
+def _missing(schema: Schema, entries: Mapping[KeyPath, Entry], location: KeyPath) -> str:
+    leaf = schema.find(location)
+    assert leaf is not None
+    beside = next(entry.origin for known, entry in entries.items() if known[:-1] == location[:-1])
+    return f"{'.'.join(location)} ({beside}): it is missing; give {allowed(leaf)}"
 
 
 def _wrong(schema: Schema, entry: Entry) -> str:

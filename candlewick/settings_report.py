@@ -37,6 +37,12 @@ programs). `--write-defaults [PATH]` writes a commented `{DEFAULT_FILE}`. Relati
 error show its traceback, as `--debug` does.""",
 )
 
+_CHOSEN: Mapping[str, tuple[str, str, str]] = {
+    "exchanges": ("ID", "binance", "the exchange's id as ccxt writes it"),
+    "datasets": ("NAME", "majors", "the dataset's name, which you choose"),
+}
+"""Sections whose members the user names: the word for such a name, an example, and what it is."""
+
 app = command_app("python -m candlewick.settings", "Show the effective settings and where each comes from. Secrets are masked.")
 
 
@@ -113,11 +119,11 @@ def default_yaml() -> str:
         commented = "# " if leaves[0].path[1:2] == (ANY,) else ""
         lines.append(f"\n# {_about(section)}\n{commented}{section}:".replace("`", ""))
         if commented:
-            lines.append(f"{commented}  binance:")
+            lines.append(f"{commented}  {_CHOSEN[section][1]}:")
         for leaf in leaves:
             indent = commented + "  " * (len(leaf.path) - 1)
             lines.append(f"{indent}# {_description(leaf)} Allowed: {allowed(leaf)}.".replace("`", ""))
-            lines.append(f"{indent}{leaf.path[-1]}: {_yaml_text(leaf.default)}")
+            lines.append(f"{indent}{leaf.path[-1]}: {_yaml_text(leaf.example)}")
     return "\n".join(lines) + "\n"
 
 
@@ -137,8 +143,9 @@ def settings_markdown() -> str:
             f"## {section}\n\n{_about(section)}\n\n| Key | Default | Allowed | Meaning |\n| --- | --- | --- | --- |\n{rows}"
         )
         if leaves[0].path[1:2] == (ANY,):
-            example = environment_name(("exchanges", "binance", "api_url"))
-            parts.append(f"ID is the exchange's id as ccxt writes it: `exchanges.binance.api_url`, `{example}`.")
+            word, name, meaning = _CHOSEN[section]
+            example = (section, name, leaves[0].path[-1])
+            parts.append(f"{word} is {meaning}: `{'.'.join(example)}`, `{environment_name(example)}`.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -156,8 +163,9 @@ def _in_use(settings: Settings) -> Iterator[tuple[str, ...]]:
         if leaf.path[1:2] != (ANY,):
             members = settings.paper.parameters if leaf.is_mapping else {}
             yield from [(*leaf.path, name) for name in members] or [leaf.path]
-    for exchange_id in settings.exchanges:
-        yield from [("exchanges", exchange_id, *leaf.path[2:]) for leaf in SCHEMA.leaves.values() if leaf.path[1:2] == (ANY,)]
+    for section, names in (("exchanges", settings.exchanges), ("datasets", settings.datasets)):
+        for name in names:
+            yield from [(section, name, *leaf.path[2:]) for leaf in SCHEMA.leaves.values() if leaf.path[:2] == (section, ANY)]
 
 
 def _masked(value: object) -> object:
@@ -190,12 +198,14 @@ def _description(leaf: Leaf) -> str:
 
 
 def _shown_key(leaf: Leaf) -> str:
-    return leaf.key.replace(ANY, "ID")
+    return leaf.key.replace(ANY, _CHOSEN[leaf.path[0]][0]) if ANY in leaf.path else leaf.key
 
 
 def _shown_default(leaf: Leaf) -> str:
+    if leaf.required:
+        return "required"
     words = _words(leaf.default)
-    return f"`{words}`" if words != "none" else "none"
+    return f"`{words}`" if words not in ("none", "") else "none"
 
 
 def _yaml_text(value: object) -> str:

@@ -50,6 +50,16 @@ class Leaf:
         return Mapping in self.kinds
 
     @property
+    def required(self) -> bool:
+        """Whether somebody has to say something, wherever its section is used."""
+        return self.field.is_required()
+
+    @property
+    def example(self) -> object:
+        """A value that makes sense: the default where nothing else is given."""
+        return self.field.examples[0] if self.field.examples else self.default
+
+    @property
     def default(self) -> object:
         """The value where nobody says anything."""
         value: object = self.field.get_default(call_default_factory=True, validated_data={})

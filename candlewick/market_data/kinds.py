@@ -1,11 +1,13 @@
 """The kinds of data that the lake keeps, and the name of one series of any kind."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from candlewick.candles import Series
 from candlewick.errors import UsageError
 from candlewick.timeframes import timeframe_ms
+
+if TYPE_CHECKING:
+    from candlewick.candles import Series
 
 Kind = Literal["ohlcv", "funding_rate", "open_interest", "trades"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -35,13 +37,15 @@ class DataSeries:
         return self.timeframe if self.kind == "ohlcv" else "-".join(filter(None, (self.kind, self.timeframe)))
 
     @property
-    def candles(self) -> Series:
+    def candles(self) -> "Series":
         """The lake's key of the candles. Only of kind ``ohlcv``."""
+        from candlewick.candles import Series  # the settings name the kinds, and polars takes a moment to import
+
         assert self.kind == "ohlcv", f"{self} holds no candles"
         return Series(self.market, self.symbol, self.timeframe)
 
     @staticmethod
-    def of_candles(series: Series) -> "DataSeries":
+    def of_candles(series: "Series") -> "DataSeries":
         """The same series as one of all kinds."""
         return DataSeries(series.market, series.symbol, "ohlcv", series.timeframe)
 
