@@ -19,6 +19,7 @@ BODY_403_HTML = (
 )
 
 ANSWER_KINDS = ("http", "html", "hang", "drop", "truncate", "empty", "repeat", "shape")
+CANDLE_PATHS = ("/klines", "/OHLC", "/candles")
 CANDLE_KINDS = ("duplicate", "missing", "out_of_order", "nan", "negative", "zero_volume", "unclosed")
 
 
@@ -49,9 +50,9 @@ class Fault:
             raise ValueError(f"fault {self.kind!r} is unknown: use one of {', '.join(ANSWER_KINDS + CANDLE_KINDS)}")
 
     def matches(self, path: str, symbol: str | None) -> bool:
-        """Whether this fault is meant for such a request. Candle kinds and ``repeat`` are for klines alone."""
+        """Whether this fault is meant for such a request. Candle kinds and ``repeat`` are for candles alone."""
         klines_only = self.kind in CANDLE_KINDS or self.kind == "repeat"
-        if self.count == 0 or self.path not in path or (klines_only and not path.endswith("/klines")):
+        if self.count == 0 or self.path not in path or (klines_only and not path.endswith(CANDLE_PATHS)):
             return False
         return self.symbol is None or self.symbol == symbol
 

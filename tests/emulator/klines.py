@@ -1,6 +1,9 @@
 """Binance's kline rows as of a moment: closed candles, and the forming one with what has happened so far."""
 
+import json
+
 import numpy as np
+import polars as pl
 
 from tests.emulator.candle_book import Columns
 
@@ -11,25 +14,63 @@ INTERVAL_MS = {
     **{f"{n}d": n * 86_400_000 for n in (1, 3)},
     "1w": 604_800_000,
 }
+_SCALE = 10**8
+# Eight decimals of a larger number do not fit a float.
+_LARGEST_EXACT = 2**53 / _SCALE
 
 
-def klines_at(
+def page_bounds(
     columns: Columns, interval: str, start_ms: int | None, end_ms: int | None, limit: int, now_ms: int, show_forming: bool
-) -> list[Kline]:
-    """At most ``limit`` rows opened in [start, end]: the first ones after a start, the last ones without."""
-    opened_at_ms, values = columns
+) -> tuple[int, int]:
+    """First and last (exclusive) row of at most ``limit`` opened in [start, end]: the first after a start, the last without."""
+    opened_at_ms, _ = columns
     length_ms = INTERVAL_MS[interval]
     visible = int(np.searchsorted(opened_at_ms, now_ms if show_forming else now_ms - length_ms, side="right"))
     first = 0 if start_ms is None else int(np.searchsorted(opened_at_ms, start_ms, side="left"))
     last = visible if end_ms is None else min(visible, int(np.searchsorted(opened_at_ms, end_ms, side="right")))
     if start_ms is None:
         first = max(first, last - limit)
-    last = min(last, first + limit)
+    return first, max(first, min(last, first + limit))
+
+
+def klines_at(
+    columns: Columns, interval: str, start_ms: int | None, end_ms: int | None, limit: int, now_ms: int, show_forming: bool
+) -> list[Kline]:
+    """The rows of ``page_bounds``, the forming one as it is at ``now_ms``."""
+    opened_at_ms, values = columns
+    first, last = page_bounds(columns, interval, start_ms, end_ms, limit, now_ms, show_forming)
+    length_ms = INTERVAL_MS[interval]
     rows = [_kline(*row, length_ms) for row in zip(opened_at_ms[first:last].tolist(), values[first:last].tolist(), strict=True)]
     if rows and opened_at_ms[last - 1] + length_ms > now_ms:
         so_far = _so_far(columns, last - 1, length_ms, now_ms)
         rows[-1] = _kline(int(opened_at_ms[last - 1]), so_far, length_ms)
     return rows
+
+
+def klines_text(columns: Columns, interval: str, first: int, last: int) -> str:
+    """The JSON of rows ``first`` to ``last``, all of them closed, as ``klines_at`` has them: a page of 1,000 in a millisecond."""
+    opened_at_ms, values = columns[0][first:last], columns[1][first:last]
+    length_ms = INTERVAL_MS[interval]
+    if last == first or values.max() >= _LARGEST_EXACT:
+        rows = [_kline(*row, length_ms) for row in zip(opened_at_ms.tolist(), values.tolist(), strict=True)]
+        return json.dumps(rows, separators=(",", ":"))
+    quote = values[:, 4] * (values[:, 0] + values[:, 3]) / 2
+    frame = pl.DataFrame({str(n): np.rint(values[:, n] * _SCALE).astype(np.int64) for n in range(5)})
+    frame = frame.with_columns(time=opened_at_ms, quote=quote, traded=(values[:, 4] > 0).astype(np.int8))
+    texts = [
+        pl.format('"{}.{}"', pl.col(str(n)) // _SCALE, (pl.col(str(n)) % _SCALE).cast(pl.String).str.zfill(8)) for n in range(5)
+    ]
+    row = pl.format(
+        '[{},{},{},{},{},{},{},"{}",{},"{}","{}","0"]',
+        "time",
+        *texts,
+        pl.col("time") + length_ms - 1,
+        pl.col("quote").round(8),
+        "traded",
+        (pl.col("4") / (2 * _SCALE)).round(8),
+        (pl.col("quote") / 2).round(8),
+    )
+    return "[" + ",".join(frame.select(row.alias("row"))["row"].to_list()) + "]"
 
 
 def _so_far(columns: Columns, index: int, length_ms: int, now_ms: int) -> list[float]:

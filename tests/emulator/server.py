@@ -1,18 +1,21 @@
 """An exchange on loopback that speaks Binance's public REST, from a thread of the test or as a process of its own: spot here,
-USD-M futures in futures.py.
+USD-M futures in futures.py; and Kraken's and Coinbase's, which share its clock, its faults and its log.
 
 Python: ``with Emulator(CandleBook.from_folder(folder)) as exchange: exchange.misbehave(Fault("http", status=429))``.
 HTTP: GET /_control (state), GET /_control/requests, POST /_control with any of ``now_ms`` (null: real time), ``clock_offset_ms``,
-``show_forming``, ``faults`` (a list, appended), ``clear`` (faults, log and clock, done first).
+``show_forming``, ``weights`` (``limit``, ``window_s``, ``ban_s``, ``patience``; begins a new count), ``faults`` (a list,
+appended), ``clear`` (faults, log, weights and clock, done first).
 """
 
 import asyncio
 import copy
 import json
+import math
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,10 +24,18 @@ from aiohttp import web
 
 from candlewick.market.budget_file import budget_folder
 from tests.emulator.candle_book import CandleBook
+from tests.emulator.coinbase import CoinbaseDesk, CoinbaseRoutes
 from tests.emulator.exchange_info import complete_exchange_info, load_exchange_info
 from tests.emulator.faults import BODY_403_HTML, CANDLE_KINDS, Fault, http_answer, spoil, target_row
+from tests.emulator.front import CandleQuestion
 from tests.emulator.futures import FuturesDesk, FuturesRoutes
-from tests.emulator.klines import INTERVAL_MS, klines_at
+from tests.emulator.klines import INTERVAL_MS, klines_at, klines_text, page_bounds
+from tests.emulator.kraken import KrakenDesk, KrakenRoutes
+from tests.emulator.spot import send_klines, send_trades
+from tests.emulator.trade_book import TradeBook
+from tests.emulator.weights import Weights, weight_of
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _LOG_LIMIT = 200_000
 _MAX_LIMIT = 1000
@@ -49,7 +60,11 @@ class Emulator:
 
     def __init__(self, book: CandleBook, exchange_info: Path | None = None, port: int = 0) -> None:
         self.book = book
+        self.trades = TradeBook()
         self.futures = FuturesDesk()
+        self.kraken = KrakenDesk()
+        self.coinbase = CoinbaseDesk()
+        self.weights = Weights()
         self.now_ms: int | None = None
         self.clock_offset_ms = 0
         self.show_forming = True
@@ -58,7 +73,7 @@ class Emulator:
         self._first_info = load_exchange_info(exchange_info)
         self._info = self._first_info
         self._delisted: tuple[str, ...] = ()
-        self._last_page: dict[tuple[str, str], str] = {}
+        self._last_page: dict[tuple[str, str | None, str | None], str] = {}
         self._port = port
         self._lock = threading.Lock()
         self._ready = threading.Event()
@@ -100,6 +115,12 @@ class Emulator:
         """Leave a symbol out of exchangeInfo; klines of it are refused like those of any unknown one."""
         self._info = self._info | {"symbols": [entry for entry in self._info["symbols"] if entry["symbol"] != symbol]}
         self._delisted = (*self._delisted, symbol)
+
+    def halt(self, symbol: str) -> None:
+        """Stop trading a symbol: exchangeInfo and klines keep it."""
+        info = self._exchange_info()
+        entries = [entry | ({"status": "BREAK"} if entry["symbol"] == symbol else {}) for entry in info["symbols"]]
+        self._info = self._info | {"symbols": entries}
 
     def clear(self) -> None:
         """Forget faults, changed rules and requests; back to real time."""
@@ -153,60 +174,58 @@ class Emulator:
     # -- over HTTP
 
     def _app(self) -> web.Application:
-        app = web.Application()
+        app = web.Application(middlewares=[self._weigh])
         app.router.add_get("/api/v3/ping", self._ping)
         app.router.add_get("/api/v3/time", self._time)
         app.router.add_get("/api/v3/exchangeInfo", self._exchange_info_answer)
         app.router.add_get("/api/v3/klines", self._klines)
-        FuturesRoutes(self.futures, self._answer, self._error, self.clock_ms).add_to(app)
+        app.router.add_get("/api/v3/aggTrades", self._trades)
+        FuturesRoutes(self.futures, self).add_to(app)
+        KrakenRoutes(self.kraken, self).add_to(app)
+        CoinbaseRoutes(self.coinbase, self).add_to(app)
         app.router.add_get("/_control", self._state)
         app.router.add_get("/_control/requests", self._logged)
         app.router.add_post("/_control", self._control)
         return app
 
     async def _ping(self, request: web.Request) -> web.StreamResponse:
-        return await self._answer(request, "{}")
+        return await self.answer(request, "{}")
 
     async def _time(self, request: web.Request) -> web.StreamResponse:
-        return await self._answer(request, json.dumps({"serverTime": self.clock_ms()}))
+        return await self.answer(request, json.dumps({"serverTime": self.clock_ms()}))
 
     async def _exchange_info_answer(self, request: web.Request) -> web.StreamResponse:
         info = self._exchange_info() | {"serverTime": self.clock_ms()}
-        return await self._answer(request, json.dumps(info))
+        return await self.answer(request, json.dumps(info))
 
     def _exchange_info(self) -> dict[str, Any]:
-        listed = tuple(symbol for symbol in self.book.symbols if symbol not in self._delisted)
-        return complete_exchange_info(self._info, listed)
+        listed = tuple(s for s in {*self.book.symbols, *self.trades.symbols} if s not in self._delisted)
+        return complete_exchange_info(self._info, tuple(sorted(listed)))
 
     async def _klines(self, request: web.Request) -> web.StreamResponse:
-        query = request.query
-        for name in ("symbol", "interval"):
-            if name not in query:
-                return await self._error(
-                    request, -1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed."
-                )
-        symbol, interval = query["symbol"], query["interval"]
-        if interval not in INTERVAL_MS:
-            return await self._error(request, -1120, "Invalid interval.")
-        info = self._exchange_info()
-        if symbol not in {entry["symbol"] for entry in info["symbols"]}:
-            return await self._error(request, -1121, "Invalid symbol.")
-        return await self._answer_page(request, symbol, interval)
+        known = {entry["symbol"] for entry in self._info["symbols"]}.union(self.book.symbols).difference(self._delisted)
+        return await send_klines(self, request, self.book, frozenset(known), _DEFAULT_LIMIT, _MAX_LIMIT)
 
-    async def _answer_page(self, request: web.Request, symbol: str, interval: str) -> web.StreamResponse:
-        start, end = (int(request.query[name]) if name in request.query else None for name in ("startTime", "endTime"))
-        limit = min(int(request.query.get("limit", _DEFAULT_LIMIT)), _MAX_LIMIT)
-        columns, now_ms = self.book.columns(symbol, interval), self.clock_ms()
-        rows = klines_at(columns, interval, start, end, limit, now_ms, self.show_forming)
-        met = []
-        for fault in self._candle_faults(request.path, symbol):
+    async def _trades(self, request: web.Request) -> web.StreamResponse:
+        return await send_trades(self, request, self.trades)
+
+    async def answer_candles(self, request: web.Request, question: CandleQuestion) -> web.StreamResponse:
+        """Send candles, or meet a fault."""
+        q, now_ms = question, self.clock_ms()
+        faults, met = self._candle_faults(request.path, q.symbol), []
+        if q.quick and not faults:
+            first, last = page_bounds(q.columns, q.interval, q.start_ms, q.end_ms, q.limit, now_ms, self.show_forming)
+            if first < last and q.columns[0][last - 1] + INTERVAL_MS[q.interval] <= now_ms:
+                return await self._answer(request, klines_text(q.columns, q.interval, first, last), q.symbol, page=q.interval)
+        rows = klines_at(q.columns, q.interval, q.start_ms, q.end_ms, q.limit, now_ms, self.show_forming)
+        for fault in faults:
             if fault.kind == "unclosed":
-                rows = klines_at(columns, interval, start, None, limit, now_ms, True) if fault.use_up() else rows
+                late = klines_at(q.columns, q.interval, q.start_ms, None, q.limit, now_ms, True)
+                rows = late if fault.use_up() else rows
             elif (at := target_row(fault, rows)) is not None and fault.use_up():
                 rows = spoil(fault, rows, at)
             met.append(fault.kind)
-        page = json.dumps(rows, separators=(",", ":"))
-        return await self._answer(request, page, (symbol, interval), "+".join(met) or None)
+        return await self._answer(request, q.render(rows), q.symbol, q.empty, q.interval, "+".join(met) or None)
 
     def _candle_faults(self, path: str, symbol: str) -> list[Fault]:
         with self._lock:
@@ -219,21 +238,33 @@ class Emulator:
                     return fault
         return None
 
-    async def _error(self, request: web.Request, code: int, message: str) -> web.StreamResponse:
+    async def refuse(self, request: web.Request, status: int, body: str) -> web.StreamResponse:
+        """Send an error body."""
         self._log(request, None)
-        return web.json_response({"code": code, "msg": message}, status=400)
+        return web.Response(status=status, text=body, content_type="application/json")
 
     def _log(self, request: web.Request, fault: str | None) -> None:
         self._requests.append(LoggedRequest(round(time.time() * 1000), request.path, dict(request.query), fault))
 
+    async def answer(self, request: web.Request, body: str, symbol: str | None = None, empty: str = "[]") -> web.StreamResponse:
+        """Send a body, or meet a fault. ``symbol`` is the exchange's own name, ``empty`` what an empty answer looks like."""
+        return await self._answer(request, body, symbol or request.query.get("symbol"), empty)
+
     async def _answer(
-        self, request: web.Request, body: str, page: tuple[str, str] | None = None, spoilt: str | None = None
+        self,
+        request: web.Request,
+        body: str,
+        symbol: str | None,
+        empty: str = "[]",
+        page: str | None = None,
+        spoilt: str | None = None,
     ) -> web.StreamResponse:
-        fault = self._answer_fault(request.path, request.query.get("symbol"))
+        fault = self._answer_fault(request.path, symbol)
         self._log(request, fault.kind if fault else spoilt)
+        key = (request.path, symbol, page)
         if fault is None:
             if page is not None:
-                self._last_page[page] = body
+                self._last_page[key] = body
             return _json(body)
         match fault.kind:
             case "http":
@@ -254,13 +285,35 @@ class Emulator:
             case "shape":
                 return _json(fault.body or '{"unexpected":true}')
             case "repeat":
-                return _json(body if page is None else self._last_page.get(page, body))
-        return _json("[]")
+                return _json(self._last_page.get(key, body))
+        return _json(empty)
+
+    @web.middleware
+    async def _weigh(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Count the weight of a request to Binance; refuse it where too much was used."""
+        weight = weight_of(request.path, int(request.query.get("limit", _DEFAULT_LIMIT)))
+        if weight is None:
+            return await handler(request)
+        used, status, wait_s = self.weights.use(weight)
+        if status == 200:
+            response = await handler(request)
+        else:
+            self._log(request, f"weight-{status}")
+            fault = Fault("http", status=status, retry_after_s=math.ceil(wait_s))
+            _, headers, text = http_answer(fault, self.clock_ms())
+            response = web.Response(status=status, headers=headers, text=text, content_type="application/json")
+        response.headers["x-mbx-used-weight-1m"] = str(used)
+        return response
 
     # -- remote control
 
     async def _state(self, _request: web.Request) -> web.StreamResponse:
-        state = {"now_ms": self.now_ms, "clock_offset_ms": self.clock_offset_ms, "show_forming": self.show_forming}
+        state: dict[str, object] = {
+            "now_ms": self.now_ms,
+            "clock_offset_ms": self.clock_offset_ms,
+            "show_forming": self.show_forming,
+        }
+        state["weights"] = asdict(self.weights)
         return web.json_response(state | {"clock_ms": self.clock_ms(), "faults": [fault.to_document() for fault in self.faults]})
 
     async def _logged(self, _request: web.Request) -> web.StreamResponse:
@@ -269,15 +322,17 @@ class Emulator:
 
     async def _control(self, request: web.Request) -> web.StreamResponse:
         command: dict[str, Any] = await request.json()
-        unknown = command.keys() - {"now_ms", "clock_offset_ms", "show_forming", "faults", "clear"}
+        unknown = command.keys() - {"now_ms", "clock_offset_ms", "show_forming", "faults", "clear", "weights"}
         try:
             faults = [Fault(**fault) for fault in command.pop("faults", [])]
+            weights = Weights(**command.pop("weights")) if "weights" in command else None
         except (TypeError, ValueError) as error:
             return web.json_response({"error": str(error)}, status=400)
         if unknown:
             return web.json_response({"error": f"unknown: {', '.join(sorted(unknown))}"}, status=400)
         if command.pop("clear", False):
             self.clear()
+        self.weights = weights or self.weights
         for name, value in command.items():
             setattr(self, name, value)
         self.misbehave(*faults)
@@ -285,4 +340,4 @@ class Emulator:
 
 
 def _json(body: str) -> web.Response:
-    return web.Response(text=body, content_type="application/json", headers={"x-mbx-used-weight-1m": "2"})
+    return web.Response(text=body, content_type="application/json")
