@@ -73,8 +73,8 @@ class DataChunk:
     digest: str
     bytes: int
     requested_s: float
-    waited_s: float
     fetched_at: datetime
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
