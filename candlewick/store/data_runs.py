@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import polars as pl
 
 from candlewick.errors import InvariantViolated, UnknownRun, UsageError
+from candlewick.market_data.repairing import Acted
 from candlewick.market_data.rows import (
     DATA_RUN_ROW,
     DATA_SERIES_ROW,
@@ -132,6 +133,17 @@ class DataStore:
         with self.database.read() as connection:
             frame = pl.DataFrame(connection.sql(_STATES).to_arrow_table())
         return frame.with_columns(pl.col(name).cast(kind) for name, kind in SERIES_STATE_SCHEMA.items())
+
+    def acted(self, market: str, symbol: str, timeframe: str) -> tuple[Acted, ...]:
+        """Accounts that have decided on bars of a series, by name; ``market`` is what the account was opened with."""
+        if not self.database.exists():
+            return ()
+        query = """SELECT account, epoch_ms(anchor_at), epoch_ms(watermark_at) FROM accounts JOIN checkpoints USING (account)
+            WHERE market = ? AND timeframe = ? AND list_contains(symbols::VARCHAR[], ?) AND watermark_at IS NOT NULL
+            ORDER BY account"""
+        with self.database.read() as connection:
+            rows = connection.execute(query, [market, timeframe, symbol]).fetchall()
+        return tuple(Acted(str(account), int(anchor_ms), int(watermark_ms)) for account, anchor_ms, watermark_ms in rows)
 
     def _note(self, series: AnySeries | Iterable[AnySeries], columns: Mapping[str, pl.Expr]) -> None:
         rows = series_rows(series).with_columns(expression.alias(name) for name, expression in columns.items())
