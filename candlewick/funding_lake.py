@@ -3,35 +3,32 @@
     <url>/silver/exchange=binanceusdm/symbol=SOL-USDT%3AUSDT/kind=funding_rate/2026.parquet
 
 Columns are those of FUNDING_SCHEMA plus ``source`` and ``fetched_at``; ``noted_at`` is what the exchange said. Files are
-written, and writers queue, as for candles (lake.py).
+written, and writers queue, as for candles (partitions.py).
 """
 
-import io
-import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from candlewick.candles import Series
-from candlewick.errors import LakeError
-from candlewick.funding import FUNDING_SCHEMA, HOUR_MS, empty_funding, funding_at_ms, funding_holes, within
-from candlewick.lake import Lake, reading, sync_folder, write_whole, writing
-from candlewick.timeframes import DAY_MS, format_utc, utc
+from candlewick.funding import FUNDING_SCHEMA, HOUR_MS, funding_at_ms, funding_holes
+from candlewick.lake import Lake
+from candlewick.lake_keys import folder_key, table_of
+from candlewick.market_data.kinds import DataSeries
+from candlewick.partitions import KEPT_COLUMNS, check_offered, replace_rows
+from candlewick.storage.contract import Held
+from candlewick.timeframes import DAY_MS, format_utc
 from candlewick.validation import Finding
 
-FUNDING_LAKE_SCHEMA: Mapping[str, pl.DataType] = {**FUNDING_SCHEMA, "source": pl.String(), "fetched_at": pl.Datetime("us", "UTC")}
+FUNDING_LAKE_SCHEMA: Mapping[str, pl.DataType] = {**FUNDING_SCHEMA, **KEPT_COLUMNS}
 
 # Payments before a span say when those inside of it are due. No exchange lets more than a day pass between two.
 LOOK_BACK_MS = 2 * DAY_MS
 
 # A source that is copied is copied whole: its fingerprint says nothing of how much of it was.
 _END_OF_TIME_MS = 253_402_300_800_000
-_PARTITION = re.compile(r"\d{4}\.parquet")
 _FINGERPRINT = ".fingerprint"
 
 
@@ -78,35 +75,23 @@ def append_funding(lake: Lake, series: Series, funding: pl.DataFrame, source: st
 
     ``funding`` in FUNDING_SCHEMA, normalised. Doing it twice changes nothing. Raises LakeError.
     """
-    _assert_funding(funding)
-    added, conflicts = 0, [_conflicts(empty_funding(), empty_funding())]
-    if funding.height:
-        with writing(_folder(lake, series)) as folder:
-            for name, offered in _by_year(funding):
-                kept = _read([folder / name]) if (folder / name).exists() else pl.DataFrame(schema=dict(FUNDING_LAKE_SCHEMA))
-                new = offered.join(kept, on="funding_at", how="anti", maintain_order="left")
-                conflicts.append(_conflicts(kept, offered))
-                added += new.height
-                if new.height:
-                    _write(folder / name, pl.concat([kept, _with_source(new, source, fetched_at)]).sort("funding_at"))
-    return FundingReport(added, pl.concat(conflicts))
+    report = lake.append_rows(funding_series(series), funding, None, source, fetched_at)
+    return FundingReport(report.added, report.conflicting)
 
 
 def replace_funding(
     lake: Lake, series: Series, funding: pl.DataFrame, source: str, fingerprint: str, fetched_at: datetime
 ) -> None:
     """Make ``funding`` all there is, and remember the fingerprint of where it came from. Raises LakeError."""
-    _assert_funding(funding)
-    with writing(_folder(lake, series)) as folder:
-        (folder / _FINGERPRINT).unlink(missing_ok=True)
-        wanted = dict(_by_year(funding))
-        for name, offered in wanted.items():
-            if not (folder / name).exists() or not _read([folder / name]).select(offered.columns).equals(offered):
-                _write(folder / name, _with_source(offered, source, fetched_at))
-        for name in set(_names(folder)) - wanted.keys():
-            (folder / name).unlink()
-        write_whole(folder / _FINGERPRINT, fingerprint.encode())
-        sync_folder(folder)
+    table = table_of(funding_series(series))
+    wanted = check_offered(funding, table)
+
+    def replace_all(held: Held) -> None:
+        held.remove(_FINGERPRINT)
+        replace_rows(held, wanted, table, source, fetched_at)
+        held.write(_FINGERPRINT, fingerprint.encode())
+
+    lake.write_in(folder_key(funding_series(series)), replace_all)
 
 
 def read_funding(lake: Lake, series: Series, since_ms: int, until_ms: int) -> pl.DataFrame:
@@ -114,18 +99,18 @@ def read_funding(lake: Lake, series: Series, since_ms: int, until_ms: int) -> pl
 
     Of ``series`` market and symbol count, not the timeframe. Raises LakeError.
     """
-    first, last = _name(since_ms), _name(until_ms)
-    with reading(_folder(lake, series)) as folder:
-        paths = [folder / name for name in _names(folder) if first <= name <= last]
-        funding = _read(paths).select(list(FUNDING_SCHEMA)) if paths else empty_funding()
-    return within(funding, since_ms, until_ms)
+    return lake.read_rows(funding_series(series), since_ms, until_ms)
 
 
 def funding_fingerprint(lake: Lake, series: Series) -> str | None:
     """What ``replace_funding`` said last; None where nothing was said, or it did not come to its end."""
-    with reading(_folder(lake, series)) as folder:
-        path = folder / _FINGERPRINT
-        return path.read_text(encoding="utf-8") if path.exists() else None
+    content = lake.read_in(folder_key(funding_series(series)), lambda held: held.read(_FINGERPRINT))
+    return None if content is None else content.decode()
+
+
+def funding_series(series: Series) -> DataSeries:
+    """The series of funding of a series' market and symbol."""
+    return DataSeries(series.market, series.symbol, "funding_rate")
 
 
 def revised_funding(report: FundingReport) -> list[Finding]:
@@ -142,65 +127,3 @@ def revised_funding(report: FundingReport) -> list[Finding]:
         )
         for time, row in zip(times, rows, strict=True)
     ]
-
-
-def _folder(lake: Lake, series: Series) -> Path:
-    return lake.symbol_folder(series) / "kind=funding_rate"
-
-
-def _name(time_ms: int) -> str:
-    return utc(max(0, time_ms)).strftime("%Y.parquet")
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted(name for name in os.listdir(folder) if _PARTITION.fullmatch(name)) if folder.is_dir() else []
-
-
-def _by_year(funding: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
-    parts = funding.group_by(pl.col("funding_at").dt.year().alias("year"), maintain_order=True)
-    return [(f"{key[0]:04d}.parquet", part.select(list(FUNDING_SCHEMA))) for key, part in parts]
-
-
-def _assert_funding(funding: pl.DataFrame) -> None:
-    assert funding.schema == FUNDING_SCHEMA, f"the lake takes normalised funding, not {funding.schema}"
-    assert (np.diff(funding_at_ms(funding)) > 0).all(), "funding is not sorted and unique"
-
-
-def _with_source(funding: pl.DataFrame, source: str, fetched_at: datetime) -> pl.DataFrame:
-    return funding.with_columns(
-        pl.lit(source, dtype=pl.String()).alias("source"),
-        pl.lit(fetched_at).cast(FUNDING_LAKE_SCHEMA["fetched_at"]).alias("fetched_at"),
-    )
-
-
-def _conflicts(kept: pl.DataFrame, offered: pl.DataFrame) -> pl.DataFrame:
-    both = kept.select("funding_at", "rate").join(
-        offered.select("funding_at", "rate"), on="funding_at", suffix="_offered", maintain_order="right"
-    )
-    return both.filter(pl.col("rate") != pl.col("rate_offered")).select("funding_at", "rate", "rate_offered")
-
-
-def _read(paths: list[Path]) -> pl.DataFrame:
-    """The files' rows in the order of the files. Raises LakeError naming the file that is damaged."""
-    frames = [_read_one(path) for path in paths]
-    if not (np.diff(np.concatenate([funding_at_ms(frame) for frame in frames])) > 0).all():
-        raise LakeError(f"{paths[0].parent}: funding is not in order: a file was renamed or is damaged; move it away")
-    return pl.concat(frames)
-
-
-def _read_one(path: Path) -> pl.DataFrame:
-    try:
-        frame = pl.read_parquet(path, glob=False, hive_partitioning=False)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        reason = str(error).splitlines()[0]
-        raise LakeError(f"{path} is damaged ({reason}): move it away, and its funding is collected again") from error
-    if frame.schema != FUNDING_LAKE_SCHEMA:
-        raise LakeError(f"{path} has {frame.schema}, not the lake's {dict(FUNDING_LAKE_SCHEMA)}: move it away")
-    return frame
-
-
-def _write(path: Path, frame: pl.DataFrame) -> None:
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer, compression="lz4", statistics=True)
-    write_whole(path, buffer.getbuffer())
-    sync_folder(path.parent)

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import polars as pl
 
 from candlewick.account import Scalar
-from candlewick.lake import naming_what_failed
+from candlewick.files import naming_what_failed
 from candlewick.strategies.contract import HOLD, SIGNAL_SCHEMA
 
 _KEPT_S = 2 * 86_400

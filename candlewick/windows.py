@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from candlewick.candles import Series
+from candlewick.candles import Series, opened_at_ms
 from candlewick.lake import Lake
+from candlewick.market_data.coverage import Span
 from candlewick.timeframes import floor_to_bar, timeframe_ms
 
 
@@ -41,25 +42,35 @@ class FetchPlan:
 
 
 def plan_fetch(lake: Lake, series: Series, anchor_ms: int, now_ms: int, source: str | None) -> FetchPlan:
-    """Ask from the bar after the lake's last one; from the anchor when the lake does not reach back to it.
-
-    The lake remembers in the series' fingerprint from where on it has been asked for, so a listing date is asked for once;
-    of a source that can change as a whole it remembers the source's fingerprint, and asks for everything when that differs.
+    """Ask from the first time on that the lake's coverage lacks, not before the anchor: a hole in the middle is filled, a
+    listing date is asked for once. Of a source that can change as a whole the lake remembers the source's fingerprint, and asks
+    for everything when that differs. Raises LakeError.
     """
-    told = lake.fingerprint(series)
+    forming_ms = floor_to_bar(now_ms, series.timeframe)
     if source is not None:
-        return FetchPlan(series, floor_to_bar(now_ms, series.timeframe) if told == source else 0, now_ms, source)
+        return FetchPlan(series, forming_ms if lake.fingerprint(series) == source else 0, now_ms, source)
     span = lake.span(series)
-    if span is None or (span[0] if told is None else int(told)) > anchor_ms:
+    if span is None or anchor_ms >= forming_ms:  # What coverage says of a series without a file is not relied on: was it lost?
         return FetchPlan(series, anchor_ms, now_ms)
-    return FetchPlan(series, span[1] + timeframe_ms(series.timeframe), now_ms, known_ms=span[1])
+    missing = lake.coverage(series).missing(Span(anchor_ms, forming_ms))
+    since_ms = missing[0].since_ms if missing else forming_ms
+    return FetchPlan(series, since_ms, now_ms, known_ms=_last_before(lake, series, span, anchor_ms, since_ms))
 
 
-def remember_covered(lake: Lake, plan: FetchPlan) -> None:
-    """The lake has been asked for everything from the plan's start on."""
-    told = lake.fingerprint(plan.series)
-    if told is None or plan.since_ms < int(told):
-        lake.set_fingerprint(plan.series, str(plan.since_ms))
+def remember_covered(lake: Lake, plan: FetchPlan, candles: pl.DataFrame) -> None:
+    """The market was asked from the plan's start on, and answered as far as the last of these candles. Raises LakeError."""
+    if candles.height:
+        answered_ms = int(opened_at_ms(candles)[-1]) + timeframe_ms(plan.series.timeframe)
+        if answered_ms > plan.since_ms:
+            lake.cover(plan.series, Span(plan.since_ms, answered_ms))
+
+
+def _last_before(lake: Lake, series: Series, span: tuple[int, int], anchor_ms: int, time_ms: int) -> int | None:
+    """Open time of the last bar from the anchor on that opens before a time."""
+    if span[1] < time_ms:
+        return span[1] if span[1] >= anchor_ms else None
+    before = opened_at_ms(lake.read(series, anchor_ms, max(anchor_ms, time_ms)))
+    return int(before[-1]) if before.size else None
 
 
 def read_windows(lake: Lake, series: Mapping[str, Series], anchor_ms: int, now_ms: int) -> dict[str, pl.DataFrame]:

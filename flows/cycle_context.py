@@ -15,7 +15,7 @@ from candlewick.code_version import code_version
 from candlewick.cycle import RunRecord, Start
 from candlewick.findings import NotedFindings
 from candlewick.funded import Funded
-from candlewick.lake import Lake
+from candlewick.lake_opening import open_lake
 from candlewick.logs import bind_correlation_id
 from candlewick.paper_request import PaperRequest
 from candlewick.results import CycleData, CycleMetadata, CycleResult, Status
@@ -68,7 +68,7 @@ class Cycle:
         self.request = request
         self.settings = settings
         self.ledger = Ledger(Database(settings.store.url, settings.store.lock_timeout_s))
-        self.lake = Lake(settings.lake.url)
+        self.lake = open_lake(settings.lake)
         self.stopwatch = Stopwatch()
         self.started_at = datetime.now(UTC)
         self.run_id = f"run-{self.started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"

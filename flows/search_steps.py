@@ -64,7 +64,7 @@ class Search:
 
 def search_folder(context: BacktestContext) -> Path:
     """Where finished chunks are kept: beside the candles they were computed from."""
-    return context.lake.root / FOLDER
+    return context.lake.scratch / FOLDER
 
 
 def search_window(inputs: Inputs, strategy: str) -> SearchWindow:

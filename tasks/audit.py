@@ -11,7 +11,7 @@ from candlewick.announcing import announce
 from candlewick.audit import AuditReport, Frames, audit, stored_account, stored_watermark_ms
 from candlewick.errors import InvariantViolated
 from candlewick.funding_lake import LOOK_BACK_MS, read_funding
-from candlewick.lake import Lake
+from candlewick.lake_opening import open_lake
 from candlewick.reports.audit_text import audit_markdown
 from candlewick.settings import Settings
 from candlewick.store.database import Database
@@ -57,7 +57,7 @@ async def read_account_candles(settings: Settings, rows: Frames) -> dict[str, pl
     finally:
         await access.market.close()
     end_ms = account.anchor_ms if watermark_ms is None else watermark_ms + timeframe_ms(account.timeframe)
-    return await asyncio.to_thread(read_windows, Lake(settings.lake.url), series, account.anchor_ms, end_ms)
+    return await asyncio.to_thread(read_windows, open_lake(settings.lake), series, account.anchor_ms, end_ms)
 
 
 async def read_account_funding(settings: Settings, rows: Frames) -> dict[str, pl.DataFrame]:
@@ -74,7 +74,7 @@ async def read_account_funding(settings: Settings, rows: Frames) -> dict[str, pl
         series = {symbol: access.market.series(symbol, account.timeframe) for symbol in perpetuals}
     finally:
         await access.market.close()
-    lake = Lake(settings.lake.url)
+    lake = open_lake(settings.lake)
     end_ms = account.anchor_ms if watermark_ms is None else watermark_ms + timeframe_ms(account.timeframe)
     frames = [asyncio.to_thread(read_funding, lake, one, account.anchor_ms - LOOK_BACK_MS, end_ms) for one in series.values()]
     return dict(zip(perpetuals, await asyncio.gather(*frames), strict=True))

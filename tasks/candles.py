@@ -12,7 +12,8 @@ from prefect.context import TaskRunContext
 from candlewick.candles import CandlePage, FormingBar, empty_candles, opened_at_ms
 from candlewick.errors import InvalidCandles
 from candlewick.findings import note_findings
-from candlewick.lake import AppendReport, Lake
+from candlewick.lake import Lake
+from candlewick.partitions import AppendReport
 from candlewick.timeframes import format_utc
 from candlewick.validation import REPAIRED_KINDS, Finding, ValidatedCandles, validate_candles
 from candlewick.windows import FetchPlan, remember_covered
@@ -33,7 +34,7 @@ def fetch_key(_context: TaskRunContext, arguments: dict[str, Any]) -> str:
     """Exchange, symbol, timeframe and last closed bar; and where the lake is and ends, so that a lost lake is filled again."""
     plan: FetchPlan = arguments["plan"]
     series = plan.series
-    where = arguments["lake"].root
+    where = arguments["lake"].url
     key = f"candles-1/{where}/{series.market}/{series.symbol}/{series.timeframe}/{plan.last_closed_ms}/{plan.since_ms}"
     return key if plan.source is None else f"{key}/{plan.source}"
 
@@ -110,7 +111,7 @@ def _keep(lake: Lake, plan: FetchPlan, checked: ValidatedCandles, forming: Formi
     note_findings(lake, plan.series, checked.findings)
     report = lake.append(plan.series, checked.candles, plan.series.market, datetime.now(UTC))
     note_findings(lake, plan.series, revised_candles(report))
-    remember_covered(lake, plan)
+    remember_covered(lake, plan, checked.candles)
     if forming is not None:
         lake.set_forming(plan.series, forming)
     return report.added

@@ -16,6 +16,7 @@ from candlewick.funding_lake import (
     FUNDING_LAKE_SCHEMA,
     append_funding,
     funding_fingerprint,
+    funding_series,
     plan_funding,
     read_funding,
     replace_funding,
@@ -45,7 +46,7 @@ def payments(first: int, count: int, shift: float = 0.0) -> pl.DataFrame:
 
 
 def files(lake: Lake) -> dict[str, bytes]:
-    folder = lake.symbol_folder(SERIES) / "kind=funding_rate"
+    folder = lake.folder(funding_series(SERIES))
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.parquet"))}
 
 
@@ -94,7 +95,7 @@ def test_a_source_that_changed_replaces_all_there_was(tmp_path: Path):
 def test_a_damaged_file_is_named(tmp_path: Path):
     lake = Lake(str(tmp_path))
     append_funding(lake, SERIES, payments(0, 5), "binanceusdm", FETCHED)
-    path = lake.symbol_folder(SERIES) / "kind=funding_rate" / "2024.parquet"
+    path = lake.folder(funding_series(SERIES)) / "2024.parquet"
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(LakeError, match=r"2024\.parquet is damaged"):
         read_funding(lake, SERIES, 0, START_MS + DAY_MS)

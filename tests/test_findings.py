@@ -43,4 +43,4 @@ def test_what_is_noted_after_it_was_read_is_not_dropped(lake: Lake) -> None:
 def test_no_finding_is_no_note_and_makes_no_folder(lake: Lake) -> None:
     note_findings(lake, SERIES, [])
     assert noted_findings(lake, [SERIES, Series("sample", "ETH/USDT", "1h")], NOW).rows.is_empty()
-    assert not lake.root.exists()
+    assert not lake.scratch.exists()

@@ -19,10 +19,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candlewick import lake as lake_module
+from candlewick import partitions
 from candlewick.candles import CANDLE_SCHEMA, Series
 from candlewick.errors import LakeError, SettingsError
 from candlewick.lake import LAKE_SCHEMA, Lake
+from candlewick.lake_keys import folder_key
+from candlewick.storage import local
 from candlewick.timeframes import DAY_MS, parse_utc, timeframe_ms
 
 HOURLY = Series("binance", "BTC/USDT", "1h")
@@ -205,16 +207,17 @@ def test_a_writer_that_is_killed_at_any_moment_leaves_a_readable_lake_without_ho
 _SUICIDAL_WRITER = """
 import builtins, io, os, signal, sys
 from tests.test_lake import FETCHED, HOURLY, candles
-from candlewick import lake as lake_module
+from candlewick import files as files_module
+from candlewick.lake import Lake
 die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 class HalfAFile(io.FileIO):
     def write(self, content):
         super().write(bytes(content)[: len(content) // 2])
         die()
 match sys.argv[2]:
-    case "write": lake_module.open = HalfAFile
+    case "write": files_module.open = HalfAFile
     case moment: setattr(os, moment, die)
-lake_module.Lake(sys.argv[1]).append(HOURLY, candles(100, 100), "binance", FETCHED)
+Lake(sys.argv[1]).append(HOURLY, candles(100, 100), "binance", FETCHED)
 """
 
 
@@ -245,8 +248,8 @@ def test_a_crash_while_older_months_are_filled_in_leaves_no_hole(tmp_path: Path,
     lake = Lake(str(tmp_path))
     lake.append(HOURLY, candles(3000, 100), "binance", FETCHED)
     written: list[str] = []
-    whole = lake_module._write_partition
-    monkeypatch.setattr(lake_module, "_write_partition", lambda path, frame: (written.append(path.name), whole(path, frame)))
+    whole = partitions.write_partition
+    monkeypatch.setattr(partitions, "write_partition", lambda held, name, rows: (written.append(name), whole(held, name, rows)))
     lake.append(HOURLY, candles(0, 4000), "binance", FETCHED)
     assert written == ["2026-03.parquet", "2026-04.parquet", "2026-05.parquet"] + [
         f"{month}.parquet" for month in ("2026-02", "2026-01", "2025-12", "2025-11")
@@ -256,9 +259,9 @@ def test_a_crash_while_older_months_are_filled_in_leaves_no_hole(tmp_path: Path,
 def test_a_series_held_by_another_program_is_named_after_the_time_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     lake = Lake(str(tmp_path))
     lake.append(HOURLY, candles(0, 10), "binance", FETCHED)
-    monkeypatch.setattr(lake_module, "LOCK_TIMEOUT_S", 0.05)
-    with lake_module.writing(lake.folder(HOURLY)), pytest.raises(LakeError, match=r"\.lock has been held by another process"):
-        Lake(str(tmp_path)).append(HOURLY, candles(10, 1), "binance", FETCHED)
+    monkeypatch.setattr(local, "LOCK_TIMEOUT_S", 0.05)
+    with pytest.raises(LakeError, match=r"\.lock has been held by another process"):
+        lake.write_in(folder_key(HOURLY), lambda _held: Lake(str(tmp_path)).append(HOURLY, candles(10, 1), "binance", FETCHED))
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "other"])
@@ -270,7 +273,7 @@ def test_a_damaged_file_is_named_and_not_overwritten(tmp_path: Path, damage: str
     path.write_bytes({"empty": b"", "truncated": content[: len(content) // 2], "other": b"hello" * 100}[damage])
     harmed = path.read_bytes()
     for act in (lambda: lake.read(HOURLY), lambda: lake.append(HOURLY, candles(400, 10), "binance", FETCHED)):
-        with pytest.raises(LakeError, match=r"2025-12\.parquet is damaged .* move it away"):
+        with pytest.raises(LakeError, match=r"2025-12\.parquet is damaged .* sets such files aside"):
             act()
     assert path.read_bytes() == harmed
     assert lake.read(HOURLY, until_ms=parse_utc("2025-12-01") - 1).height == 11 * 24 - 1 + 1
@@ -334,7 +337,7 @@ def test_a_read_only_folder_is_a_clear_error_and_still_readable():
 
 def test_a_lake_below_a_file_is_a_clear_error(tmp_path: Path):
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(LakeError, match="cannot be written"):
+    with pytest.raises(LakeError, match="Not a directory"):
         Lake(str(tmp_path / "file/lake")).append(HOURLY, candles(0, 1), "binance", FETCHED)
 
 
@@ -345,8 +348,8 @@ def test_candles_that_were_not_validated_are_a_bug():
 
 
 def test_the_address_is_a_path_or_a_local_file_url():
-    assert Lake("data/lake").root == Path("data/lake")
-    assert Lake("file:///srv/my%20lake").root == Path("/srv/my lake")
+    assert Lake("data/lake").folder(HOURLY).is_relative_to("data/lake")
+    assert Lake("file:///srv/my%20lake").scratch == Path("/srv/my lake")
     for url in ("s3://bucket/lake", "https://example.com/lake", "file://host/lake", ""):
         with pytest.raises(SettingsError, match="use a folder's path"):
             Lake(url)

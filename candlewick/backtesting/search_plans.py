@@ -7,8 +7,8 @@ from pathlib import Path
 from candlewick.backtesting.chunk_sizes import LARGEST, Pace
 from candlewick.backtesting.set_files import digest_of
 from candlewick.errors import UsageError
+from candlewick.files import naming_what_failed, write_whole
 from candlewick.json_text import Json, to_json
-from candlewick.lake import naming_what_failed, write_whole
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from candlewick.backtesting.sweep import SetResult, objective_of
 from candlewick.figures import FIGURES
+from candlewick.files import naming_what_failed, write_whole
 from candlewick.json_text import Json, to_json
-from candlewick.lake import naming_what_failed, write_whole
 from candlewick.parameter_ranges import Value
 
 FOLDER = "sweeps"

@@ -15,9 +15,9 @@ from candlewick.backtesting.sweep import Sweeper
 from candlewick.code_version import code_version
 from candlewick.engine.bars import Beside
 from candlewick.engine.terms import Terms
+from candlewick.files import naming_what_failed
 from candlewick.grids import GridSet, SkippedSet
 from candlewick.json_text import plain
-from candlewick.lake import naming_what_failed
 from candlewick.strategies.catalog import strategy_class, strategy_code_version
 from candlewick.strategies.contract import Strategy
 
