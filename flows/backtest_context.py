@@ -24,7 +24,7 @@ from candlewick.engine.terms import Terms, instrument_records
 from candlewick.errors import StrategyPeeks, UsageError
 from candlewick.instruments import Instrument
 from candlewick.json_text import Json
-from candlewick.lake import Lake
+from candlewick.lake_opening import open_lake
 from candlewick.logs import configure_logging
 from candlewick.paper_request import apply_fees
 from candlewick.reports.check_text import check_sentence
@@ -54,7 +54,7 @@ class BacktestContext:
         self.request = request
         self.settings = settings
         self.store = Backtests(Database(settings.store.url, settings.store.lock_timeout_s))
-        self.lake = Lake(settings.lake.url)
+        self.lake = open_lake(settings.lake)
         self.stopwatch = Stopwatch()
         self.started_at = datetime.now(UTC)
         self.run_id = run_id or f"backtest-{self.started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"

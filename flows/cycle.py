@@ -235,7 +235,7 @@ async def compute_all_signals(
 ) -> dict[int, dict[str, pl.DataFrame]]:
     """Signals by version of the terms and symbol, for the versions that still act."""
     account, watermark_ms = begun.start.account, begun.start.state.watermark_ms
-    folder = cycle.lake.root / "signals"
+    folder = cycle.lake.scratch / "signals"
     bars = sum(frame.height for frame in candles.values())
     announce(f"computing {account.current.strategy} signals over {bars:,} candles")
     signals: dict[int, dict[str, pl.DataFrame]] = {}
