@@ -1,7 +1,9 @@
 """Coarser candles of finer ones: the exchange's own to the last digit, and never one whose span is not wholly known."""
 
 import math
+from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -9,10 +11,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candlewick.candles import CANDLE_SCHEMA
+from candlewick.candles import CANDLE_SCHEMA, Series
 from candlewick.errors import UsageError
+from candlewick.lake import Lake
 from candlewick.market_data.coverage import Coverage, Span
-from candlewick.market_data.gold import MONTH, is_made_of, open_from, open_of, resample_candles, sum_decimals
+from candlewick.market_data.gold import (
+    MONTH,
+    find_source,
+    is_made_of,
+    open_from,
+    open_of,
+    read_gold,
+    resample_candles,
+    resample_into_lake,
+    sum_decimals,
+)
 from candlewick.timeframes import DAY_MS, MINUTE_MS, parse_utc, timeframe_ms
 from tests.shared_data import real_candles
 
@@ -160,3 +173,109 @@ def test_volumes_that_are_no_decimals_are_rounded_once_and_do_not_change_their_n
     odd = np.array([1 / 3, 1 / 7, 1e-9, 0.1, 0.2, 0.3])
     assert sum_decimals(odd, np.array([0, 3])).tolist() == [math.fsum([1 / 3, 1 / 7, 1e-9]), 0.6]
     assert sum_decimals(np.array([9e15, 3.0]), np.array([0])).tolist() == [9_000_000_000_000_003.0]
+
+
+# ------------------------------------------------------------------------------------------------- out of the lake
+
+FETCHED_AT = datetime(2024, 3, 1, tzinfo=UTC)
+BTC = "BTC/USDT"
+
+
+def put(lake: Lake, timeframe: str, bars: int, since_ms: int = MONDAY_MS, volume: float = 1.0) -> Span:
+    """Bars from ``since_ms`` on, covered."""
+    length_ms = timeframe_ms(timeframe)
+    span = Span(since_ms, since_ms + bars * length_ms)
+    candles = candles_at(*range(span.since_ms, span.until_ms, length_ms), volume=volume)
+    lake.put_chunk(Series("binance", BTC, timeframe), candles, span, "binance", FETCHED_AT)
+    return span
+
+
+def gold(lake: Lake, timeframe: str, since_ms: int | None = None, until_ms: int | None = None) -> tuple[pl.DataFrame, str]:
+    candles, source = read_gold(lake, Series("binance", BTC, timeframe), since_ms, until_ms)
+    return candles, "" if source is None else source.stored.timeframe
+
+
+def test_gold_is_made_of_the_coarsest_timeframe_that_covers_the_span(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    put(lake, "1m", 3 * 1440)
+    put(lake, "1h", 2 * 24)
+    put(lake, "7m", 10)
+    day = MONDAY_MS + DAY_MS
+    assert gold(lake, "1d", MONDAY_MS, day)[1] == "1h"
+    assert gold(lake, "1d", MONDAY_MS, day + DAY_MS)[1] == "1h"
+    candles, used = gold(lake, "1d", MONDAY_MS, day + 2 * DAY_MS)
+    assert used == "1m"
+    assert candles["volume"].to_list() == [1440.0] * 3
+
+
+def test_candles_of_the_exchange_itself_are_preferred_where_they_cover_the_span(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    put(lake, "1h", 48)
+    put(lake, "4h", 6, volume=9.0)
+    assert gold(lake, "4h", MONDAY_MS, MONDAY_MS + DAY_MS)[0]["volume"].to_list() == [9.0] * 6
+    assert gold(lake, "4h", MONDAY_MS, MONDAY_MS + 2 * DAY_MS)[1] == "1h"
+    assert gold(lake, "4h")[1] == "4h"
+
+
+def test_open_ends_are_those_of_the_whole_bars_there_are(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    put(lake, "1h", 10, MONDAY_MS + HOUR_MS)  # 01:00 to 11:00
+    assert opens(gold(lake, "4h")[0]) == ["2024-01-01 04:00"]
+    assert opens(gold(lake, "4h", until_ms=MONDAY_MS + 5 * HOUR_MS)[0]) == ["2024-01-01 04:00"]
+    assert gold(lake, "4h", since_ms=MONDAY_MS + 30 * HOUR_MS)[0].is_empty()
+
+
+def test_what_the_span_lacks_is_said(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    put(lake, "1h", 24)
+    put(lake, "1h", 24, MONDAY_MS + 2 * DAY_MS)
+    source = find_source(lake, Series("binance", BTC, "1d"), MONDAY_MS, MONDAY_MS + 3 * DAY_MS)
+    assert source is not None
+    assert source.missing == (Span(MONDAY_MS + DAY_MS, MONDAY_MS + 2 * DAY_MS),)
+    assert find_source(lake, Series("binance", "ETH/USDT", "1d"), None, None) is None
+    assert find_source(lake, Series("binance", BTC, "30m"), None, None) is None
+
+
+def test_candles_that_came_before_there_was_a_coverage_count_where_they_follow_each_other(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    without_five = hours(12).filter(pl.col("opened_at").dt.hour() != 5)
+    lake.append(Series("binance", BTC, "1h"), without_five, "binance", FETCHED_AT)
+    assert opens(gold(lake, "4h")[0]) == ["2024-01-01 00:00", "2024-01-01 08:00"]
+
+
+def test_a_span_of_many_parts_is_read_as_if_it_were_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = Lake(str(tmp_path))
+    put(lake, "1h", 40 * 24, parse_utc("2024-01-20"))
+    whole = {timeframe: gold(lake, timeframe)[0] for timeframe in ("4h", "1d", "1w", MONTH)}
+    monkeypatch.setattr("candlewick.market_data.gold._BARS_AT_ONCE", 50)
+    assert whole["1w"].height == 5
+    assert opens(whole[MONTH]) == []
+    assert opens(whole["1w"])[0] == "2024-01-22 00:00"
+    assert all(gold(lake, timeframe)[0].equals(candles) for timeframe, candles in whole.items())
+
+
+def test_bars_that_the_exchange_does_not_offer_are_kept_with_what_they_were_made_of(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    finer, made = Series("binance", BTC, "1h"), Series("binance", BTC, "6h")
+    put(lake, "1h", 20)
+    put(lake, "1h", 24, MONDAY_MS + DAY_MS)
+    span = Span(MONDAY_MS - DAY_MS, MONDAY_MS + 3 * DAY_MS)
+    report = resample_into_lake(lake, finer, "6h", span, FETCHED_AT)
+    assert report.added == 7
+    assert opens(lake.read(made))[:4] == ["2024-01-01 00:00", "2024-01-01 06:00", "2024-01-01 12:00", "2024-01-02 00:00"]
+    assert lake.coverage(made).spans == (
+        Span(MONDAY_MS, MONDAY_MS + 18 * HOUR_MS), Span(MONDAY_MS + DAY_MS, MONDAY_MS + 2 * DAY_MS)
+    )  # fmt: skip
+    (file,) = lake.folder(made).glob("*.parquet")
+    assert pl.read_parquet(file, columns=["source"])["source"].unique().to_list() == ["resampled:1h"]
+    content = file.read_bytes()
+    assert resample_into_lake(lake, finer, "6h", span, FETCHED_AT).added == 0
+    put(lake, "1h", 4, MONDAY_MS + 20 * HOUR_MS)
+    assert resample_into_lake(lake, finer, "6h", span, FETCHED_AT).added == 1
+    assert file.read_bytes() != content
+    assert resample_candles(lake.read(finer), "1h", "6h").equals(lake.read(made))
+
+
+def test_months_are_not_kept(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the lake keeps no 1M"):
+        resample_into_lake(Lake(str(tmp_path)), Series("binance", BTC, "1h"), MONTH, Span(0, 1), FETCHED_AT)

@@ -16,14 +16,20 @@ none, unless that has nothing else (Binance's bars of 2023-03-24 12:00: 1h flat 
 """
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from candlewick.candles import CANDLE_SCHEMA, empty_candles, opened_at_ms
+from candlewick.candles import CANDLE_SCHEMA, Series, empty_candles, opened_at_ms
 from candlewick.errors import UsageError
+from candlewick.lake import Lake
+from candlewick.lake_keys import table_of
 from candlewick.market_data.coverage import Coverage, Span
+from candlewick.partitions import AppendReport
 from candlewick.timeframes import DAY_MS, floor_to_bar, timeframe_ms
 
 MONTH = "1M"
@@ -170,3 +176,163 @@ def sum_decimals(values: Numbers, starts: Times) -> Numbers:
     for bar in np.flatnonzero(~exact).tolist():
         sums[bar] = math.fsum(values[starts[bar] : ends[bar]].tolist())
     return sums
+
+
+# ------------------------------------------------------------------------------------------------- out of the lake
+
+_BARS_AT_ONCE = 200_000
+"""Fine bars read at a time: some 10 MB, so that a span of any length stays small."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoldSource:
+    """What candles of ``asked`` are made of in ``span``: the series ``stored``, which is ``asked`` itself where the lake has it.
+
+    ``span`` begins and ends with bars of ``asked``; None where it holds not one. ``coverage`` is what of it the lake knows.
+    """
+
+    asked: Series
+    stored: Series
+    span: Span | None
+    coverage: Coverage
+
+    @property
+    def is_resampled(self) -> bool:
+        """Whether the bars are made of finer ones."""
+        return self.asked != self.stored
+
+    @property
+    def missing(self) -> tuple[Span, ...]:
+        """What of the span is not in the lake, in order of time: never asked for, or never answered."""
+        return () if self.span is None else self.coverage.missing(self.span)
+
+    @property
+    def missing_ms(self) -> float:
+        """How much is missing in milliseconds, to choose between sources; without end where there is not one bar."""
+        return math.inf if self.span is None else sum(hole.length_ms for hole in self.missing)
+
+
+def find_source(lake: Lake, asked: Series, since_ms: int | None, until_ms: int | None) -> GoldSource | None:
+    """What to make candles of ``asked`` of, that open in [since_ms, until_ms); None where the lake has nothing that fits.
+
+    The series itself and every stored one whose bars it is made of are looked at, the coarsest first: the first that covers all
+    of the span is taken, else the one that lacks the least of it. An end that is None is that of the series looked at.
+    Raises UsageError for an unknown timeframe, LakeError.
+    """
+    length_of(asked.timeframe)
+    fits = [
+        one
+        for one in lake.all_series()
+        if (one.market, one.symbol) == (asked.market, asked.symbol)
+        and (one == asked or is_made_of(asked.timeframe, one.timeframe))
+    ]
+    best: GoldSource | None = None
+    for stored in sorted(fits, key=lambda one: length_of(one.timeframe), reverse=True):
+        source = _source(lake, asked, stored, since_ms, until_ms)
+        if best is None or source.missing_ms < best.missing_ms:
+            best = source
+        if not best.missing_ms:
+            break
+    return best
+
+
+def read_parts(lake: Lake, source: GoldSource) -> Iterator[pl.DataFrame]:
+    """The candles of a source in order of time, some at a time, in CANDLE_SCHEMA; no empty frames. Raises LakeError."""
+    for part in _cut(source.span, source.asked.timeframe, source.stored.timeframe):
+        candles = lake.read(source.stored, part.since_ms, part.until_ms)
+        if source.is_resampled:
+            candles = resample_candles(candles, source.stored.timeframe, source.asked.timeframe, source.coverage)
+        if candles.height:
+            yield candles
+
+
+def read_source(lake: Lake, source: GoldSource) -> pl.DataFrame:
+    """All candles of a source in CANDLE_SCHEMA. Raises LakeError."""
+    if source.span is not None and not source.is_resampled:
+        return lake.read(source.stored, source.span.since_ms, source.span.until_ms)
+    return pl.concat([empty_candles(), *read_parts(lake, source)])
+
+
+def read_gold(
+    lake: Lake, asked: Series, since_ms: int | None = None, until_ms: int | None = None
+) -> tuple[pl.DataFrame, GoldSource | None]:
+    """Candles of ``asked`` with ``since_ms <= opened_at < until_ms`` in CANDLE_SCHEMA, and what they were made of.
+
+    Raises as ``find_source`` does.
+    """
+    source = find_source(lake, asked, since_ms, until_ms)
+    return (empty_candles() if source is None else read_source(lake, source)), source
+
+
+def resample_into_lake(lake: Lake, finer: Series, timeframe: str, span: Span, resampled_at: datetime) -> AppendReport:
+    """Keep coarser candles made of ``finer`` as a series of their own, for exchanges that do not offer the timeframe.
+
+    Their source is `resampled:1m`. Bars are made, and counted as covered, where the finer ones cover their whole span and the
+    lake does not cover them yet. ``resampled_at`` is the market's clock of the run. Doing it twice changes nothing.
+    Raises UsageError, LakeError.
+    """
+    if timeframe == MONTH:
+        raise UsageError(f"the lake keeps no {MONTH}: months are made when they are read or exported")
+    refuse_unmade(timeframe, finer.timeframe)
+    asked = Series(finer.market, finer.symbol, timeframe)
+    covered = known_coverage(lake, finer, span)
+    known = lake.coverage(asked)
+    reports = [AppendReport(0, 0, pl.DataFrame(schema=dict(table_of(asked).conflict_schema)))]
+    for whole in _whole_bars(Coverage.of(hole for one in covered.spans for hole in known.missing(one)), span, timeframe):
+        for part in _cut(whole, timeframe, finer.timeframe):
+            made = resample_candles(lake.read(finer, part.since_ms, part.until_ms), finer.timeframe, timeframe, Coverage((part,)))
+            reports.append(lake.put_chunk(asked, made, part, f"resampled:{finer.timeframe}", resampled_at))
+    added, unchanged = sum(one.added for one in reports), sum(one.unchanged for one in reports)
+    return AppendReport(added, unchanged, pl.concat([one.conflicting for one in reports]))
+
+
+def known_coverage(lake: Lake, series: Series, wanted: Span) -> Coverage:
+    """What is known of ``wanted``: the times that the lake says were answered, and those of bars that came before it said so."""
+    coverage = lake.coverage(series)
+    length_ms = timeframe_ms(series.timeframe)
+    for hole in coverage.missing(wanted):
+        times = opened_at_ms(lake.read(series, hole.since_ms, hole.until_ms))
+        runs = np.split(times, np.flatnonzero(np.diff(times) != length_ms) + 1) if times.size else []
+        coverage = Coverage.of([*coverage.spans, *(Span(int(run[0]), int(run[-1]) + length_ms) for run in runs)])
+    return coverage
+
+
+def ends_of(lake: Lake, series: Series) -> Span | None:
+    """From the first to the last time that the lake knows something of; None where it knows nothing."""
+    told, bars = lake.coverage(series).spans, lake.span(series)
+    ends = [] if not told else [Span(told[0].since_ms, told[-1].until_ms)]
+    ends += [] if bars is None else [Span(bars[0], bars[1] + timeframe_ms(series.timeframe))]
+    return Span(min(one.since_ms for one in ends), max(one.until_ms for one in ends)) if ends else None
+
+
+def _source(lake: Lake, asked: Series, stored: Series, since_ms: int | None, until_ms: int | None) -> GoldSource:
+    ends = ends_of(lake, stored)
+    if ends is None and (since_ms is None or until_ms is None):
+        return GoldSource(asked, stored, None, Coverage())
+    first_ms = open_from(ends.since_ms if since_ms is None and ends is not None else since_ms or 0, asked.timeframe)
+    if until_ms is None and ends is not None:
+        end_ms = open_of(ends.until_ms, asked.timeframe)  # The bar that is open there is not made yet.
+    else:
+        end_ms = open_from(until_ms or 0, asked.timeframe)
+    if first_ms >= end_ms:
+        return GoldSource(asked, stored, None, Coverage())
+    span = Span(first_ms, end_ms)
+    return GoldSource(asked, stored, span, known_coverage(lake, stored, span))
+
+
+def _whole_bars(coverage: Coverage, span: Span, timeframe: str) -> Iterator[Span]:
+    """The covered parts of a span, cut to whole bars."""
+    for one in coverage.spans:
+        first_ms = open_from(max(one.since_ms, span.since_ms), timeframe)
+        end_ms = open_of(min(one.until_ms, span.until_ms), timeframe)
+        if first_ms < end_ms:
+            yield Span(first_ms, end_ms)
+
+
+def _cut(span: Span | None, timeframe: str, stored: str) -> Iterator[Span]:
+    """A span in parts of whole bars of ``timeframe``, each of some 200,000 bars of ``stored`` at the most."""
+    since_ms = None if span is None else span.since_ms
+    while span is not None and since_ms is not None and since_ms < span.until_ms:
+        until_ms = min(open_from(since_ms + _BARS_AT_ONCE * timeframe_ms(stored), timeframe), span.until_ms)
+        yield Span(since_ms, until_ms)
+        since_ms = until_ms
