@@ -12,9 +12,13 @@ from candlewick.quality.comparison import BarRun, SourceComparison
 from candlewick.quality.disagreements import disagreement_text
 from candlewick.reports.numbers import MISSING, format_count
 from candlewick.reports.summary import heading, indented, markdown_cell
-from candlewick.reports.validation_view import ValidationView
+from candlewick.reports.validation_view import InspectedSeries, ValidationView
 from candlewick.timeframes import format_utc
 
+INSPECTED_COLUMNS = {
+    "series": "Series", "verdict": "Verdict", "kind": "Kind", "severity": "Severity", "state": "State", "findings": "Findings",
+    "from": "From", "to": "To",
+}  # fmt: skip
 MOST_SHOWN = 5
 MAX_ARTIFACT_ROWS = 100
 Pairs = Sequence[tuple[str, str]]
@@ -136,3 +140,26 @@ def disagreement_rows(view: ValidationView) -> list[dict[str, str]]:
         {"from": format_utc(since), "to": format_utc(until), "bars": f"{bars:,}", "kind": kind, "what": text}
         for since, until, bars, kind, text in rows
     ]
+
+
+def inspection_sentence(series: Sequence[InspectedSeries]) -> str:
+    """How many series were looked over, and what came out."""
+    counts = {verdict: sum(one.verdict == verdict for one in series) for verdict in ("clean", "warnings", "errors")}
+    found = sum(one.count for one in series)
+    said = f"{counts['clean']:,} clean, {counts['warnings']:,} with warnings, {counts['errors']:,} with errors"
+    return f"{len(series):,} series looked over: {said}; {format_count(found, 'finding')}."
+
+
+def inspected_rows(series: Sequence[InspectedSeries]) -> list[dict[str, str | int | None]]:
+    """A row a series and kind of finding; a clean series has one row, too."""
+    rows: list[dict[str, str | int | None]] = []
+    for one in series:
+        named: dict[str, str | int | None] = {"series": str(one.series), "verdict": one.verdict}
+        for kind in one.kinds:
+            span = {"from": format_utc(kind.since_ms), "to": format_utc(kind.until_ms)}
+            rows.append(
+                {**named, "kind": kind.kind, "severity": kind.severity, "state": kind.state, "findings": kind.count, **span}
+            )
+        if not one.kinds:
+            rows.append({**named, **dict.fromkeys(("kind", "severity", "state")), "findings": 0, "from": None, "to": None})
+    return rows

@@ -1,11 +1,16 @@
-"""What the report of a validation draws and says: a comparison, its verdict, and what is to be known beside it."""
+"""What a validation says: a comparison with its verdict and what is to be known beside it, or series that were looked over."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from candlewick.json_text import Json
 from candlewick.json_text import plain as as_json
+from candlewick.market_data.kinds import DataSeries
 from candlewick.quality.comparison import SourceComparison, volume_notes
+from candlewick.quality.states import state_of
 from candlewick.quality.verdict import Judgement
+from candlewick.validation import Finding, Severity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +53,54 @@ class ValidationView:
             "comparison": self.comparison.to_document(),
             "command": self.command,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class FoundKind:
+    """The findings of one kind, severity and state: how many, and the span from the first to the last, milliseconds UTC."""
+
+    kind: str
+    severity: Severity
+    state: str
+    count: int
+    since_ms: int
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class InspectedSeries:
+    """A series that was looked over; kinds in the order of their first finding.
+
+    ``verdict`` counts what is open: an error, else a warning, else it is clean.
+    """
+
+    series: DataSeries
+    verdict: Literal["clean", "warnings", "errors"]
+    kinds: tuple[FoundKind, ...]
+
+    @property
+    def count(self) -> int:
+        """All findings."""
+        return sum(kind.count for kind in self.kinds)
+
+    @staticmethod
+    def of(series: DataSeries, findings: Iterable[Finding]) -> "InspectedSeries":
+        """What was found, by kind."""
+        grouped: dict[tuple[str, Severity, str], list[Finding]] = {}
+        for finding in findings:
+            grouped.setdefault((finding.kind, finding.severity, state_of(finding)), []).append(finding)
+        kinds = tuple(
+            FoundKind(*key, len(own), min(one.span_start_ms for one in own), max(one.span_end_ms for one in own))
+            for key, own in grouped.items()
+        )
+        open_ones = {kind.severity for kind in kinds if kind.state == "open"}
+        return InspectedSeries(
+            series, "errors" if "error" in open_ones else "warnings" if "warning" in open_ones else "clean", kinds
+        )
+
+    def to_document(self) -> Json:
+        """JSON-ready."""
+        return {"series": str(self.series), "verdict": self.verdict, "kinds": as_json(self.kinds)}
 
 
 def _apart(found: SourceComparison) -> str:
