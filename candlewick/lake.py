@@ -31,6 +31,8 @@ from candlewick.market_data.coverage import Coverage, Span
 from candlewick.market_data.kinds import DataSeries
 from candlewick.partitions import (
     KEPT_COLUMNS,
+    AppendReport,
+    Table,
     add_rows,
     amend_rows,
     check_offered,
@@ -39,9 +41,6 @@ from candlewick.partitions import (
     read_rows,
     replace_rows,
     row_span,
-)
-from candlewick.partitions import (
-    AppendReport as AppendReport,
 )
 from candlewick.storage.contract import Held, Storage
 from candlewick.storage.local import LocalStorage
@@ -256,18 +255,17 @@ class Lake:
         return self._checked
 
     def _put(self, series: AnySeries, put: _Put) -> AppendReport:
-        table = table_of(series)
+        table, reports = table_of(series), list[AppendReport]()
         offered = check_offered(put.rows, table)
 
-        def add(held: Held) -> AppendReport:
-            report = add_rows(held, offered, table, put.source, put.fetched_at)
+        def add(held: Held) -> None:
+            reports.append(add_rows(held, offered, table, put.source, put.fetched_at))
             if put.span is not None:
                 _set_coverage(held, _coverage(held, series).with_span(put.span))
-            return report
 
-        if offered.is_empty() and put.span is None:
-            return AppendReport(0, 0, pl.DataFrame(schema=dict(table.conflict_schema)))
-        return self.write_in(folder_key(series), add)
+        if not offered.is_empty() or put.span is not None:
+            self.write_in(folder_key(series), add)
+        return _summed(reports, table)
 
 
 def compact_pages(lake: Lake, series: AnySeries) -> int:
@@ -276,6 +274,15 @@ def compact_pages(lake: Lake, series: AnySeries) -> int:
     if not lake.read_in(folder, bronze.are_many):
         return 0
     return lake.write_in(folder, bronze.compact)
+
+
+def _summed(reports: Sequence[AppendReport], table: Table) -> AppendReport:
+    """One report of an operation that ran more than once: what an earlier run added is no old row to a later one."""
+    if not reports:
+        return AppendReport(0, 0, pl.DataFrame(schema=dict(table.conflict_schema)))
+    before = sum(report.added for report in reports[:-1])
+    last = reports[-1]
+    return AppendReport(before + last.added, last.unchanged - before, last.conflicting)
 
 
 def _length_ms(series: DataSeries) -> int:

@@ -32,7 +32,7 @@ ACCOUNT = {
 AREAS = (
     (3, ("flows/", "tasks/")),
     (4, ("candlewick/store/",)),
-    (2, ("candlewick/lake.py", "candlewick/signal_files.py", "candlewick/windows.py")),
+    (2, ("candlewick/lake", "candlewick/partitions.py", "candlewick/storage/", "candlewick/signal_", "candlewick/windows.py")),
     (1, ("candlewick/",)),
 )
 # Lines that run between BEGIN and COMMIT.
