@@ -11,6 +11,26 @@
 | ``repeated_candle`` | warning | kept: a bar that traded has exactly the five numbers of an earlier one |
 | ``volume_level`` | warning | kept: the level of the volume jumps a hundredfold and stays (base and quote volume swapped?) |
 
+This is the validation on receipt. The checks of what is stored (candlewick/quality/checks.py) find the same and more:
+
+| finding | severity | what it says |
+|---|---|---|
+| ``schema``, ``off_grid``, ``not_finite``, ``not_positive``, ``high_low`` | error | what is refused on receipt, in a file |
+| ``conflicting_duplicate`` | error, warning | several rows for one time: other prices, or another volume alone |
+| ``gap`` | warning, error | nobody knows why bars are missing; error: the market has them |
+| ``gap_outage``, ``gap_no_trades`` | info | bars are missing because the exchange was down, or because nobody traded |
+| ``gap_not_downloaded`` | warning | bars are missing because they were never asked for |
+| ``invented_candle`` | warning | a bar without volume where the exchange had none, or where it traded |
+| ``outlier`` | warning, error, info | a price that came back at once, or that another source does not have |
+| ``partial_candle`` | warning | the last bar was stored before it closed |
+| ``stale`` | warning | the series has stopped |
+| ``resampling`` | error, warning | a coarser bar is not what the finer ones make |
+| ``disagreement`` | by the difference | two sources cannot both be right (candlewick/quality/disagreements.py) |
+| ``refused``, ``damaged_file`` | error | an answer, or a file of the lake, that cannot be used |
+| ``revised``, ``revised_funding`` | warning | the market tells something differently than before |
+| ``not_listed``, ``delisted`` | info | the market begins or ends there |
+| ``funding_hole``, ``open_interest``, ``trades`` | warning, error | see candlewick/quality/kinds_checks.py |
+
 Anything else that is wrong makes every later number worthless and raises InvalidCandles: values that are missing or not
 finite, prices not above 0, high below or low above the body, negative volume, two different candles for one open time,
 open times off the timeframe's grid, columns or types other than CANDLE_SCHEMA. What is refused is a finding, too
@@ -81,7 +101,7 @@ def validate_candles(candles: pl.DataFrame, series: Series, now_ms: int, after_m
         *duplicates,
         *_zero_volume(single, length_ms),
         *_gaps(single, length_ms, after_ms),
-        *_repeated(single, length_ms),
+        *find_repeated(single, length_ms),
         *_volume_level(single, length_ms),
     ]
     findings.sort(key=lambda finding: (finding.span_start_ms, finding.span_end_ms, finding.kind))
@@ -250,8 +270,8 @@ def _gaps(candles: pl.DataFrame, length_ms: int, after_ms: int | None) -> list[F
     ]
 
 
-def _repeated(candles: pl.DataFrame, length_ms: int) -> list[Finding]:
-    """Bars that traded and agree in five numbers to the last digit: all but one are copies (none in a million good bars)."""
+def find_repeated(candles: pl.DataFrame, length_ms: int) -> list[Finding]:
+    """`repeated_candle`: bars that traded and agree in five numbers to the last digit: none in a million good bars do."""
     traded = candles.filter((pl.col("volume") > 0) & (pl.col("high") > pl.col("low")))
     found = traded.filter(~pl.struct(_NUMBERS).is_first_distinct())
     return [
@@ -261,6 +281,23 @@ def _repeated(candles: pl.DataFrame, length_ms: int) -> list[Finding]:
 
 
 def _volume_level(candles: pl.DataFrame, length_ms: int) -> list[Finding]:
+    text = "median volume goes from {:g} to {:g} and stays: base and quote volume swapped? Kept"
+    return [
+        Finding("volume_level", "warning", at.time_ms, at.time_ms + length_ms, text.format(at.before, at.after))
+        for at in volume_jumps(candles, length_ms)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeJump:
+    """``time_ms`` opens the first bar of the new level; ``before`` and ``after`` are medians over LEVEL_BARS."""
+
+    time_ms: int
+    before: float
+    after: float
+
+
+def volume_jumps(candles: pl.DataFrame, length_ms: int) -> list[VolumeJump]:
     """Where the median volume of the LEVEL_BARS before and after differ by LEVEL_FACTOR: the sharpest bar of each such place."""
     if candles.height < 2 * LEVEL_BARS:
         return []
@@ -277,11 +314,10 @@ def _volume_level(candles: pl.DataFrame, length_ms: int) -> list[Finding]:
     jumps = levels.filter(
         (pl.col("before") > 0) & (pl.col("after") > 0) & ((ratio >= LEVEL_FACTOR) | (ratio <= 1 / LEVEL_FACTOR))
     )
-    findings: list[Finding] = []
+    found: list[VolumeJump] = []
     apart = jumps.with_columns(place=(pl.col("time").diff().fill_null(0) > LEVEL_BARS * length_ms).cum_sum())
     for _, place in apart.group_by("place", maintain_order=True):
         step = (pl.col("volume") / pl.col("last")).log().abs()
         bar = place.sort(step, descending=True, nulls_last=True, maintain_order=True).row(0, named=True)
-        text = f"median volume goes from {bar['before']:g} to {bar['after']:g} and stays: base and quote volume swapped? Kept"
-        findings.append(Finding("volume_level", "warning", bar["time"], bar["time"] + length_ms, text))
-    return findings
+        found.append(VolumeJump(bar["time"], bar["before"], bar["after"]))
+    return found
