@@ -9,7 +9,10 @@ from candlewick.command_environment import prepare_command
 prepare_command(__name__)
 
 from candlewick.cli import command_app, main
+from flows.data_backfill import add_backfill_command
 from flows.data_export import add_export_command
+from flows.data_import import add_import_command
+from flows.data_sync import add_sync_command
 
 app = command_app(
     "python -m flows.market_data",
@@ -17,7 +20,10 @@ app = command_app(
     "What is not given comes from the environment (CANDLEWICK_...), candlewick.yaml, or the defaults. Data go to data/lake or "
     "CANDLEWICK_LAKE__URL, what was found about them to data/ledger.duckdb or CANDLEWICK_STORE__URL.",
 )
+add_backfill_command(app)
+add_sync_command(app)
 add_export_command(app)
+add_import_command(app)
 
 if __name__ == "__main__":
     main(app)

@@ -4,6 +4,7 @@
 |---|---|
 | ``explained`` | ``zero_volume``, ``gap_outage``, ``gap_no_trades``, ``not_listed``, ``delisted``: so it was in the market |
 | ``repaired`` | ``out_of_order``, ``duplicate``, ``unclosed``, ``future``: dropped or sorted on receipt |
+| ``repaired`` | ``mixed_units``, ``swapped_volume``, ``resolved_duplicate``: read as they were meant by an import |
 | ``open`` | all others |
 """
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from candlewick.validation import Finding
 
 EXPLAINED_KINDS = frozenset({"zero_volume", "gap_outage", "gap_no_trades", "not_listed", "delisted"})
-REPAIRED_KINDS = frozenset({"out_of_order", "duplicate", "unclosed", "future"})
+REPAIRED_KINDS = frozenset(
+    {"out_of_order", "duplicate", "unclosed", "future", "mixed_units", "swapped_volume", "resolved_duplicate"}
+)
 
 
 def state_of(finding: "Finding") -> FindingState:
