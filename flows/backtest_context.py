@@ -22,16 +22,21 @@ from candlewick.code_version import code_version
 from candlewick.engine.bars import Beside
 from candlewick.engine.terms import Terms, instrument_records
 from candlewick.errors import StrategyPeeks, UsageError
+from candlewick.findings import noted_findings
 from candlewick.instruments import Instrument
 from candlewick.json_text import Json
+from candlewick.lake import Lake
 from candlewick.lake_opening import open_lake
 from candlewick.logs import configure_logging
+from candlewick.market_data.coverage import Span as TimeSpan
 from candlewick.paper_request import apply_fees
+from candlewick.quality.gate import check_windows
 from candlewick.reports.check_text import check_sentence
 from candlewick.rules import Rules
 from candlewick.stopwatch import Stopwatch
 from candlewick.store.backtests import Backtests
 from candlewick.store.database import Database
+from candlewick.store.quality import QualityStore
 from candlewick.strategies.catalog import strategy_code_version, strategy_document, strategy_name
 from candlewick.strategies.contract import Strategy
 from candlewick.strategy_checks import refuse_failed
@@ -107,9 +112,11 @@ def log_as_set(request: BacktestRequest) -> None:
 
 
 async def prepare(context: BacktestContext) -> Inputs:
-    """From the request to the inputs. Raises UsageError for what makes no sense, MarketUnavailable, InvalidCandles, LakeError."""
+    """From the request to the inputs. Raises UsageError for what makes no sense, MarketUnavailable, InvalidCandles, LakeError,
+    DirtyWindow."""
     span = await complete_candles(context, await open_span(context))
     await complete_detail(context, span)
+    check_quality(context, span)
     return await read_inputs(context, span, await complete_payments(context, span))
 
 
@@ -164,6 +171,16 @@ async def complete_detail(context: BacktestContext, span: Span) -> None:
     if series:
         with context.stopwatch.step("fetch_detail"):
             await _complete(context, series, span.since_ms, span.until_ms)
+
+
+def check_quality(context: BacktestContext, span: Span) -> None:
+    """What is known to be wrong with the candles, the finer ones included: a notice, or DirtyWindow, as the settings say."""
+    series = (*span.series.values(), *_detail_series(context, span).values())
+    with context.stopwatch.step("check_quality"):
+        noted = noted_findings(context.lake, series, context.started_at)
+        windows = dict.fromkeys(series, TimeSpan(span.since_ms, span.until_ms))
+        store = QualityStore(context.store.database)
+        context.notices += check_windows(store, context.lake, noted.rows, windows, context.settings.quality)
 
 
 def _detail_series(context: BacktestContext, span: Span) -> dict[str, Series]:

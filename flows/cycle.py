@@ -26,14 +26,17 @@ from candlewick.errors import (
 from candlewick.findings import drop_noted, noted_findings
 from candlewick.instruments import Instrument
 from candlewick.lake import Lake
+from candlewick.market_data.coverage import Span
 from candlewick.paper_request import apply_fees, check_options, kept_terms, open_account
+from candlewick.quality.gate import check_windows
 from candlewick.rebuilding import REBUILT
 from candlewick.results import Status
 from candlewick.signal_files import load_signals, prune_signals
 from candlewick.store.backtests import Backtests
+from candlewick.store.quality import QualityStore
 from candlewick.strategies.catalog import load_strategy, strategy_code_version, strategy_document, strategy_name
 from candlewick.strategy_checks import refuse_failed
-from candlewick.timeframes import format_utc
+from candlewick.timeframes import floor_to_bar, format_utc, timeframe_ms
 from candlewick.windows import FetchPlan, plan_fetch, read_windows
 from flows.cycle_context import Begun, Cycle, Fetched, failure_text_of
 from tasks.candles import FetchedSeries, fetch_candles
@@ -213,6 +216,28 @@ async def read_candles(cycle: Cycle, begun: Begun, fetched: Fetched) -> dict[str
         until = "its first candle" if common is None else f"candles after {format_utc(common)} UTC"
         cycle.notices.append(f"waiting for {', '.join(waiting)}: the market shows no {until} yet")
     return candles
+
+
+def check_quality(cycle: Cycle, begun: Begun, fetched: Fetched) -> None:
+    """What is known to be wrong with the bars to be decided on and the warm-up before them: a notice, or DirtyWindow.
+
+    Older bars were decided on already; what is found out about them stops nobody again.
+    """
+    account, watermark_ms = begun.start.account, begun.start.state.watermark_ms
+    until_ms, length_ms = floor_to_bar(fetched.now_ms, account.timeframe), timeframe_ms(account.timeframe)
+    first_ms = account.anchor_ms if watermark_ms is None else watermark_ms + length_ms
+    if first_ms >= until_ms:
+        return
+    warmup_bars = load_strategy(account.current.strategy, account.current.parameters).warmup
+    window = Span(max(account.anchor_ms, first_ms - warmup_bars * length_ms), until_ms)
+    with cycle.stopwatch.step("check_quality"):
+        cycle.notices += check_windows(
+            QualityStore(cycle.ledger.database),
+            cycle.lake,
+            fetched.findings.rows,
+            dict.fromkeys(fetched.series.values(), window),
+            cycle.settings.quality,
+        )
 
 
 async def complete_payments(cycle: Cycle, begun: Begun, fetched: Fetched, candles: Mapping[str, pl.DataFrame]) -> Fetched:

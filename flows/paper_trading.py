@@ -26,7 +26,7 @@ from candlewick.results import CycleResult
 from candlewick.rule_texts import named_rules
 from candlewick.store.lock import Holder
 from flows.command import result_of, run_flow
-from flows.cycle import begin, commit, complete_payments, compute_all_signals, decide, fetch_all, read_candles
+from flows.cycle import begin, check_quality, commit, complete_payments, compute_all_signals, decide, fetch_all, read_candles
 from flows.cycle_context import Cycle
 from flows.cycle_ending import fail, finish, preview_result, stand_aside
 
@@ -88,6 +88,7 @@ async def trade(cycle: Cycle) -> State[CycleResult]:
     begun = await begin(cycle)
     fetched = await fetch_all(cycle, begun)
     candles = await read_candles(cycle, begun, fetched)
+    check_quality(cycle, begun, fetched)
     fetched = await complete_payments(cycle, begun, fetched, candles)
     signals = await compute_all_signals(cycle, begun, candles)
     decided = decide(cycle, begun, fetched, candles, signals)

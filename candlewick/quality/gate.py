@@ -13,7 +13,7 @@ with ``check_windows``, notebooks with ``is_clean``:
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import polars as pl
@@ -22,11 +22,12 @@ from candlewick.candles import Series
 from candlewick.errors import DirtyWindow
 from candlewick.findings import noted_findings
 from candlewick.lake import Lake
+from candlewick.lake_opening import open_lake
 from candlewick.market_data.coverage import Span
 from candlewick.market_data.rows import SERIES_KEY, AnySeries, keyed
 from candlewick.settings import QualitySettings, Settings, load_settings
 from candlewick.store.database import Database
-from candlewick.store.quality import QualityStore
+from candlewick.store.quality import QualityStore, finding_span
 from candlewick.timeframes import format_utc, parse_utc, timeframe_ms, utc
 from candlewick.validation import finding_rows
 
@@ -39,7 +40,7 @@ class Verdict:
     """What is known against a window of a series. True where it is clean.
 
     ``findings``: the open ones that count, the worst first (``COUNTED_COLUMNS``: columns of the quality table). ``missing``:
-    times that were never downloaded; None where nobody asked for them.
+    times that were never downloaded, where that was looked at (``is_clean``).
     """
 
     series: Series
@@ -87,30 +88,46 @@ def judge_window(findings: pl.DataFrame, series: AnySeries, span: Span, settings
 
 
 def judge_windows(
-    store: QualityStore, noted: pl.DataFrame, windows: Mapping[Series, Span], settings: QualitySettings
+    store: QualityStore, lake: Lake, noted: pl.DataFrame, windows: Mapping[Series, Span], settings: QualitySettings
 ) -> tuple[Verdict, ...]:
     """One verdict a series, from the quality table and from ``noted``: findings that are on their way into it.
 
-    What the table has already is judged as the table has it. Raises LedgerError.
+    What the table has already is judged as the table has it. What was refused or not downloaded and is there since does not
+    count. Raises LedgerError, LakeError.
     """
     spans = windows.values()
     since_ms, until_ms = min(span.since_ms for span in spans), max(span.until_ms for span in spans)
     told = store.findings(windows, since_ms=since_ms, until_ms=until_ms).select(COUNTED_COLUMNS)
     if noted.height:
         told = pl.concat([told, noted.select(COUNTED_COLUMNS).join(told, on="finding_id", how="anti")])
-    return tuple(judge_window(told, series, span, settings) for series, span in windows.items())
+    verdicts = [judge_window(told, series, span, settings) for series, span in windows.items()]
+    return tuple(replace(one, findings=_not_over(lake, one)) if not one.is_clean else one for one in verdicts)
+
+
+def _not_over(lake: Lake, verdict: Verdict) -> pl.DataFrame:
+    """The findings without those about bars that were not in the lake and are now.
+
+    A refusal of one bar is over when the bar is there; of a whole answer, when the span has been answered since.
+    """
+    series, over = verdict.series, list[str]()
+    for row in verdict.findings.filter(pl.col("kind").is_in(["refused", "gap_not_downloaded"])).iter_rows(named=True):
+        span = finding_span(row)
+        single = row["kind"] == "refused" and span.length_ms <= timeframe_ms(series.timeframe)
+        there = lake.read(series, span.since_ms, span.until_ms).height > 0 if single else lake.coverage(series).covers(span)
+        over += [row["finding_id"]] if there else []
+    return verdict.findings.filter(~pl.col("finding_id").is_in(over))
 
 
 def check_windows(
-    store: QualityStore, noted: pl.DataFrame, windows: Mapping[Series, Span], settings: QualitySettings
+    store: QualityStore, lake: Lake, noted: pl.DataFrame, windows: Mapping[Series, Span], settings: QualitySettings
 ) -> tuple[str, ...]:
     """What a run has to say about its windows (`warn`), or DirtyWindow (`refuse`). Nothing is read where the gate is off.
 
-    ``noted`` as for ``judge_windows``. Raises DirtyWindow naming count, worst finding, span and what to do; LedgerError.
+    ``noted`` as for ``judge_windows``. Raises DirtyWindow naming count, worst finding and what to do; LedgerError, LakeError.
     """
     if settings.gate == "off" or not windows:
         return ()
-    dirty = [verdict for verdict in judge_windows(store, noted, windows, settings) if not verdict]
+    dirty = [verdict for verdict in judge_windows(store, lake, noted, windows, settings) if not verdict]
     if not dirty:
         return ()
     if settings.gate == "warn":
@@ -129,15 +146,15 @@ def is_clean(series: Series, since: str | None = None, until: str | None = None,
     Raises UsageError, LakeError, LedgerError.
     """
     chosen = settings or load_settings()
-    lake = Lake(chosen.lake.url)
+    lake = open_lake(chosen.lake)
     there = lake.span(series) or (0, 0)
     since_ms = there[0] if since is None else parse_utc(since)
     until_ms = there[1] + timeframe_ms(series.timeframe) if until is None else parse_utc(until)
     span = Span(since_ms, max(since_ms + 1, until_ms))
     store = QualityStore(Database(chosen.store.url, chosen.store.lock_timeout_s))
     noted = noted_findings(lake, [series], datetime.now(UTC)).rows
-    (verdict,) = judge_windows(store, noted, {series: span}, chosen.quality)
-    return verdict
+    (verdict,) = judge_windows(store, lake, noted, {series: span}, chosen.quality)
+    return replace(verdict, missing=lake.coverage(series).missing(span))
 
 
 def repair_command(series: Series) -> str:

@@ -7,7 +7,8 @@ same finding has the same id for ever, and is told again by everything that look
 - one that is explained stays explained;
 - one that is repaired and told again as `open` is reopened, and says that it was repaired before.
 
-A gap whose cause was found (`gap_outage`, `not_listed` and so on) explains the finding `gap` that lies within it.
+A gap whose cause was found (`gap_outage`, `not_listed` and so on) explains the finding `gap`, severity info, that lies within
+it: what a fetch remarks on before anybody looks into it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -46,7 +47,7 @@ _TELL_AGAIN = f"""UPDATE quality old SET
 _EXPLAIN_GAPS = f"""UPDATE quality gap SET state = 'explained', explanation = cause.kind || ': ' || cause.evidence,
         settled_at = cause.recorded_at
     FROM quality cause
-    WHERE gap.kind = 'gap' AND gap.state = 'open' AND cause.kind IN {CLASSIFIED_GAPS}
+    WHERE gap.kind = 'gap' AND gap.state = 'open' AND gap.severity = 'info' AND cause.kind IN {CLASSIFIED_GAPS}
         AND {" AND ".join(f"gap.{name} = cause.{name}" for name in SERIES_KEY)}
         AND cause.span_start <= gap.span_start AND gap.span_end <= cause.span_end
         AND EXISTS (SELECT 1 FROM new_quality new WHERE {" AND ".join(f"new.{name} = gap.{name}" for name in SERIES_KEY)})"""
