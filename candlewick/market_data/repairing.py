@@ -179,11 +179,16 @@ def compare_bars(kept: pl.DataFrame, offered: pl.DataFrame) -> Difference:
     )
 
 
-def without_acted(difference: Difference, accounts: Iterable[Acted]) -> tuple[Difference, Difference]:
-    """The difference in two: bars that no account has decided on, and those that one has. ``untold`` stays with the first."""
-    held = pl.any_horizontal(
-        pl.lit(value=False), *[_TIME.is_between(one.anchor_ms, one.watermark_ms, closed="both") for one in accounts]
-    )
+def without_acted(
+    difference: Difference, accounts: Iterable[Acted], restored: Iterable[Span] = ()
+) -> tuple[Difference, Difference]:
+    """The difference in two: bars that no account has decided on, and those that one has. ``untold`` stays with the first.
+
+    Bars within ``restored`` were lost with a damaged file: they come back whoever decided on them.
+    """
+    decided = [_TIME.is_between(one.anchor_ms, one.watermark_ms) for one in accounts]
+    lost = [_TIME.is_between(span.since_ms, span.until_ms - 1) for span in restored]
+    held = pl.any_horizontal(pl.lit(value=False), *decided) & ~pl.any_horizontal(pl.lit(value=False), *lost)
     added, changed, before = difference.added, difference.changed, difference.before
     free = Difference(added.filter(~held), changed.filter(~held), before.filter(~held), difference.untold)
     return free, Difference(added.filter(held), changed.filter(held), before.filter(held), difference.untold.clear())
@@ -237,6 +242,30 @@ def judge_finding(
     if witness is None:
         return Outcome(finding, "explained", lacking)
     return Outcome(finding, "open" if witness.traded else "explained", f"{lacking}; {witness.text}")
+
+
+def held_back(finding: OpenFinding, held: Difference, accounts: Sequence[Acted]) -> Outcome:
+    """What is said of a finding whose bars an account has decided on."""
+    text = f"the market tells otherwise ({replacement_text(held)}), but {accounts_text(acted_on(held, accounts))}"
+    return Outcome(finding, "open", f"{text}: left as it is. With --force it is replaced, and then that refuses to go on")
+
+
+def accounts_text(accounts: Sequence[str]) -> str:
+    """Which accounts have decided on a bar."""
+    return f"account{'' if len(accounts) == 1 else 's'} {', '.join(accounts)} decided on it"
+
+
+def too_long(finding: OpenFinding, missing: int) -> Outcome:
+    """What is said of a finding that spans more than is asked for again here."""
+    if finding.kind in MISSING_KINDS and not missing:
+        return Outcome(finding, "repaired", "every bar of it is there now")
+    series, since = finding.series, format_utc(finding.span.since_ms).replace(" ", "T")
+    names = f"--market {series.market} --symbols {series.symbol} --timeframes {series.timeframe} --since {since}"
+    return Outcome(
+        finding,
+        "open",
+        f"it spans {finding.span}, more than {LONGEST_BARS:,} bars: `python -m flows.market_data backfill {names}` fetches them",
+    )
 
 
 def witness_timeframe(timeframe: str, offered: Sequence[str], span: Span) -> str | None:
