@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.emulator.klines import klines_at, klines_text, page_bounds
 from tests.emulator.server import Emulator
 from tests.emulator_fixture import HOUR_MS, START_MS
 from tests.shared_data import SHARED
@@ -66,6 +67,42 @@ def test_the_remote_control_sets_clock_and_faults_and_reads_the_log(made_up_exch
 def test_the_remote_control_refuses_what_it_does_not_know(made_up_exchange: Emulator):
     assert get(f"{made_up_exchange.url}/_control", {"faults": [{"kind": "nonsense"}]})[0] == 400
     assert get(f"{made_up_exchange.url}/_control", {"nonsense": 1})[0] == 400
+
+
+def header(url: str, name: str) -> tuple[int, str | None]:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.status, answer.headers.get(name)
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers.get(name)
+
+
+def test_the_weight_that_was_used_is_told_with_every_answer(made_up_exchange: Emulator):
+    get(f"{made_up_exchange.url}/_control", {"weights": {"window_s": 3600}})
+    klines, candles = "/api/v3/klines?symbol=BTCUSDT&interval=1h&limit=1000", "/fapi/v1/klines?symbol=BTCUSDT&interval=1h"
+    addresses = (klines, klines, "/api/v3/time", f"{candles}&limit=1000", f"{candles}&limit=1500", candles, "/time")
+    told = [header(made_up_exchange.url + path, "x-mbx-used-weight-1m")[1] for path in addresses]
+    assert told == ["2", "4", "5", "10", "20", "25", None]
+
+
+def test_too_much_weight_is_answered_with_a_pause_and_asking_on_with_a_ban(made_up_exchange: Emulator):
+    url = f"{made_up_exchange.url}/api/v3/klines?symbol=BTCUSDT&interval=1h&limit=5"
+    get(f"{made_up_exchange.url}/_control", {"weights": {"limit": 5, "window_s": 3600, "ban_s": 7, "patience": 1}})
+    assert [header(url, "Retry-After") for _ in range(2)] == [(200, None), (200, None)]
+    status, pause = header(url, "Retry-After")
+    assert (status, pause is not None and 0 < int(pause) <= 3600) == (429, True)
+    assert header(url, "Retry-After") == (418, "7")
+    assert header(url, "Retry-After") == (418, "7")
+    assert (made_up_exchange.weights.most_used, made_up_exchange.weights.refused, made_up_exchange.weights.banned) == (4, 1, 2)
+    assert [r.fault for r in made_up_exchange.requests()] == [None, None, "weight-429", "weight-418", "weight-418"]
+
+
+def test_a_page_looks_the_same_whether_it_is_made_quickly_or_row_by_row(made_up_exchange: Emulator):
+    columns, now_ms = made_up_exchange.book.columns("BTCUSDT", "1h"), START_MS + 5_000 * HOUR_MS
+    slow = klines_at(columns, "1h", START_MS, None, 1000, now_ms, True)
+    quick = json.loads(klines_text(columns, "1h", *page_bounds(columns, "1h", START_MS, None, 1000, now_ms, True)))
+    assert [row[:7] for row in quick] == [row[:7] for row in slow]
+    assert [[type(value) for value in row] for row in quick] == [[type(value) for value in row] for row in slow]
 
 
 @pytest.mark.skipif(not (SHARED / "data").is_dir(), reason="the real market data (../shared/data) is not here")

@@ -84,7 +84,7 @@ class FundingWalk:
             self._ask_before(first_ms)
 
     def _ask_before(self, first_ms: int) -> None:
-        self.done = self.is_onwards or first_ms <= self.since_ms + _LATE_MS
+        self.done = self.is_onwards or first_ms <= self.since_ms + HOUR_TOLERANCE_MS
         if not self.done:
             self.cursor_ms, self.ask_until_ms = self._start_ms, first_ms - 1
 
@@ -95,7 +95,7 @@ class FundingWalk:
             end_ms = self.until_ms + HOUR_TOLERANCE_MS
             self.rows.extend(row for row in fresh if row[0] < end_ms)
             self._ask_before(min(row[0] for row in fresh))
-        elif answer and self._could_be_cut:
+        elif answer and self._could_be_cut and self.ask_until_ms > self.since_ms + _LATE_MS:
             raise UsageError(
                 f"was asked for funding from {format_utc(self.since_ms)} UTC on and tells only its newest {len(answer)} "
                 f"payments, from {format_utc(self.ask_until_ms + 1)} UTC on: start later"

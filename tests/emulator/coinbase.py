@@ -148,4 +148,4 @@ def _advanced_body(rows: list[Kline]) -> str:
 
 def _body(rows: list[Kline]) -> str:
     told = [[int(row[0]) // 1000, *(float(row[n]) for n in (3, 2, 1, 4, 5))] for row in reversed(rows)]
-    return json.dumps(told, separators=(",", ":"))
+    return json.dumps(told, separators=(",", ":")).replace("NaN", "null")

@@ -130,6 +130,7 @@ class Emulator:
         self._requests.clear()
         self._last_page.clear()
         self.now_ms, self.clock_offset_ms, self.show_forming = None, 0, True
+        self.weights = Weights()
         self.forget_pauses()
 
     def forget_pauses(self) -> None:
