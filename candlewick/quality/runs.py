@@ -46,9 +46,12 @@ def runs_of(times_ms: Times, length_ms: int, apart_bars: int = 1) -> list[Run]:
     ]
 
 
-def run_findings(kind: str, severity: Severity, times_ms: Times, length_ms: int, evidence: Callable[[Run], str]) -> list[Finding]:
+def run_findings(
+    kind: str, severity: Severity, times_ms: Times, length_ms: int, evidence: Callable[[Run], str], apart_bars: int = 1
+) -> list[Finding]:
     """One finding a run of these bars."""
-    return [Finding(kind, severity, run.start_ms, run.end_ms, evidence(run)) for run in runs_of(times_ms, length_ms)]
+    runs = runs_of(times_ms, length_ms, apart_bars)
+    return [Finding(kind, severity, run.start_ms, run.end_ms, evidence(run)) for run in runs]
 
 
 def count_within(times_ms: Times, since_ms: Times, until_ms: Times) -> Times:
