@@ -70,7 +70,7 @@ def plan_funding(
     return FundingPlan(series, start_ms - LOOK_BACK_MS if start_ms <= since_ms else start_ms - interval_h * HOUR_MS, until_ms)
 
 
-def append_funding(lake: Lake, series: Series, funding: pl.DataFrame, source: str, fetched_at: datetime) -> FundingReport:
+def append_funding(lake: Lake, series: Series, funding: pl.DataFrame, source: str, fetched_at: datetime | None) -> FundingReport:
     """Add the payments that are new; one that is known stays as it is, and another rate for it is reported.
 
     ``funding`` in FUNDING_SCHEMA, normalised. Doing it twice changes nothing. Raises LakeError.
@@ -80,7 +80,7 @@ def append_funding(lake: Lake, series: Series, funding: pl.DataFrame, source: st
 
 
 def replace_funding(
-    lake: Lake, series: Series, funding: pl.DataFrame, source: str, fingerprint: str, fetched_at: datetime
+    lake: Lake, series: Series, funding: pl.DataFrame, source: str, fingerprint: str, fetched_at: datetime | None
 ) -> None:
     """Make ``funding`` all there is, and remember the fingerprint of where it came from. Raises LakeError."""
     table = table_of(funding_series(series))

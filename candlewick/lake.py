@@ -6,8 +6,11 @@
     <url>/silver/exchange=binance/symbol=BTC-USDT/kind=trades/2026-01-31.parquet                    other kinds
 
 One file per month; per year (`2026.parquet`) for timeframes of a day and longer, per day for trades (partitions.py). Columns
-are those of the kind's schema plus ``source`` (who said so) and ``fetched_at``. Beside the files: ``.coverage``, the times that
-were asked for and answered, written after the rows it speaks of; ``.fingerprint``, what a source that changes as a whole was.
+are those of the kind's schema plus ``source`` (who said so) and ``fetched_at``, which is null where the answers, with the
+times they came at, are in bronze: a download that was interrupted and one that was not end in the same bytes.
+
+Beside the files: ``.coverage``, the times that were asked for and answered, written after the rows it speaks of;
+``.fingerprint``, what a source that changes as a whole was.
 
 The lake is in a local folder (storage/local.py) or in an object store (storage/s3.py); what is said here holds for both.
 """
@@ -65,7 +68,7 @@ class _Put:
     rows: pl.DataFrame
     span: Span | None
     source: str
-    fetched_at: datetime
+    fetched_at: datetime | None
 
 
 class Lake:
@@ -85,24 +88,26 @@ class Lake:
         """Where the lake is, for people and keys; no credentials."""
         return self.storage.url
 
-    def append(self, series: Series, candles: pl.DataFrame, source: str, fetched_at: datetime) -> AppendReport:
+    def append(self, series: Series, candles: pl.DataFrame, source: str, fetched_at: datetime | None) -> AppendReport:
         """Add the bars that are new. A bar that is there already stays as it is: with other content it is reported.
 
         ``candles`` in CANDLE_SCHEMA, validated. Doing it twice changes nothing. Raises LakeError.
         """
         return self._put(series, _Put(candles, None, source, fetched_at))
 
-    def put_chunk(self, series: Series, candles: pl.DataFrame, span: Span, source: str, fetched_at: datetime) -> AppendReport:
+    def put_chunk(
+        self, series: Series, candles: pl.DataFrame, span: Span, source: str, fetched_at: datetime | None
+    ) -> AppendReport:
         """``append``, and the span is covered then: written last, so that after a kill in between it is asked for again."""
         return self._put(series, _Put(candles, span, source, fetched_at))
 
     def append_rows(
-        self, series: DataSeries, rows: pl.DataFrame, span: Span | None, source: str, fetched_at: datetime
+        self, series: DataSeries, rows: pl.DataFrame, span: Span | None, source: str, fetched_at: datetime | None
     ) -> AppendReport:
         """As ``put_chunk``, for any kind, in the kind's schema; ``span`` None covers nothing."""
         return self._put(series, _Put(rows, span, source, fetched_at))
 
-    def replace(self, series: Series, candles: pl.DataFrame, source: str, fetched_at: datetime) -> None:
+    def replace(self, series: Series, candles: pl.DataFrame, source: str, fetched_at: datetime | None) -> None:
         """Make ``candles`` all there is of the series (a user changed the file it came from). Files that agree stay untouched.
 
         The fingerprint is taken away first: after a crash in the middle it is missing, and the caller replaces again. A reader
@@ -118,7 +123,7 @@ class Lake:
 
         self.write_in(folder_key(series), replace_all)
 
-    def amend(self, series: Series, candles: pl.DataFrame, source: str, fetched_at: datetime) -> pl.DataFrame:
+    def amend(self, series: Series, candles: pl.DataFrame, source: str, fetched_at: datetime | None) -> pl.DataFrame:
         """Repair: these bars take the place of bars of the same open time; others are added. What agrees stays untouched.
 
         Answers the bars that changed as they were before, in CANDLE_SCHEMA. After a kill in the middle a second call answers

@@ -120,7 +120,7 @@ def check_offered(rows: pl.DataFrame, table: Table) -> pl.DataFrame:
     return rows
 
 
-def add_rows(held: Held, offered: pl.DataFrame, table: Table, source: str, fetched_at: datetime) -> AppendReport:
+def add_rows(held: Held, offered: pl.DataFrame, table: Table, source: str, fetched_at: datetime | None) -> AppendReport:
     """Add the rows that are new; one that is there already stays as it is: with other content it is reported."""
     added, unchanged, conflicts = 0, 0, [pl.DataFrame(schema=dict(table.conflict_schema))]
     there = partition_names(held)
@@ -136,7 +136,7 @@ def add_rows(held: Held, offered: pl.DataFrame, table: Table, source: str, fetch
     return AppendReport(added, unchanged, pl.concat(conflicts))
 
 
-def replace_rows(held: Held, wanted: pl.DataFrame, table: Table, source: str, fetched_at: datetime) -> None:
+def replace_rows(held: Held, wanted: pl.DataFrame, table: Table, source: str, fetched_at: datetime | None) -> None:
     """Make these rows all there is. Files that agree stay untouched."""
     parts, there = _cut(wanted, table), partition_names(held)
     for name, part in parts:
@@ -146,7 +146,7 @@ def replace_rows(held: Held, wanted: pl.DataFrame, table: Table, source: str, fe
         held.remove(name)
 
 
-def amend_rows(held: Held, offered: pl.DataFrame, table: Table, source: str, fetched_at: datetime) -> pl.DataFrame:
+def amend_rows(held: Held, offered: pl.DataFrame, table: Table, source: str, fetched_at: datetime | None) -> pl.DataFrame:
     """Put rows in the place of those with the same key, and add the others. The rows that changed, as they were before."""
     before, there = [pl.DataFrame(schema=dict(table.schema))], partition_names(held)
     for name, part in _outwards(_cut(offered, table), there):
@@ -253,7 +253,7 @@ def _outwards(parts: list[tuple[str, pl.DataFrame]], there: list[str]) -> list[t
     return [part for part in parts if part[0] >= first] + [part for part in reversed(parts) if part[0] < first]
 
 
-def _with_source(rows: pl.DataFrame, source: str, fetched_at: datetime) -> pl.DataFrame:
+def _with_source(rows: pl.DataFrame, source: str, fetched_at: datetime | None) -> pl.DataFrame:
     return rows.with_columns(
         pl.lit(source, dtype=pl.String()).alias("source"), pl.lit(fetched_at).cast(KEPT_COLUMNS["fetched_at"]).alias("fetched_at")
     )

@@ -1,7 +1,7 @@
 """Cycles in processes that can be killed at a chosen place: a program that imports everything once and forks for every cycle.
 
-`python -m tests.crash_child` reads one request a line (JSON: a list of cycles to run at once) and answers each with one line,
-how the processes ended. With PREFECT_API_URL a cycle is the flow `paper_trading` on that server. Without, it is the flow's body
+Backfills of market data can be killed so, too. `python -m tests.crash_child` reads one request a line (JSON: a list of cycles to
+run at once) and answers each with one line, how the processes ended. With PREFECT_API_URL a cycle is the flow `paper_trading` on that server. Without, it is the flow's body
 with its tasks called directly, in a fraction of the time, so that many places can be tried.
 
 The killer is Python's tracing, so that production code needs no hook: it counts the executions of every line of flows/,
@@ -107,18 +107,23 @@ def call_tasks_directly() -> None:
     """Replace the tasks that a cycle's steps call, and leave out what only a Prefect server can take."""
     from prefect.tasks import Task
 
+    import flows.collecting
+    import flows.collecting_series
     import flows.cycle
     import flows.cycle_ending
     import flows.paper_trading
+    import tasks.ingest_kinds
 
     async def publish_nothing(*_: object) -> None: ...
 
-    for module in (flows.cycle, flows.cycle_ending):
+    for module in (flows.cycle, flows.cycle_ending, flows.collecting, flows.collecting_series, tasks.ingest_kinds):
         for name, value in list(vars(module).items()):
             if isinstance(value, Task):
                 setattr(module, name, DirectTask(value.fn))
     flows.paper_trading.SyncClientContext = NoClient  # type: ignore[assignment,misc]
+    flows.collecting.SyncClientContext = NoClient  # type: ignore[assignment,misc]
     flows.cycle_ending.publish_artifacts = publish_nothing  # type: ignore[assignment]
+    flows.collecting.publish_collected = publish_nothing  # type: ignore[assignment]
     flows.cycle_ending.emit_cycle_events = lambda *_: None
 
 
@@ -130,6 +135,7 @@ def prepare() -> None:
     import pyarrow.compute  # noqa: F401 - imported when a frame is first converted
 
     import candlewick.reports.html  # noqa: F401 - imported inside functions
+    import flows.data_backfill
     import flows.paper_trading  # noqa: F401
     from candlewick.code_version import code_version
     from candlewick.engine.bars import EngineInput
@@ -161,20 +167,41 @@ def _on_a_server() -> bool:
 
 def run_cycle(options: dict[str, Any]) -> dict[str, Any]:
     """One cycle in this process: its status and what it says."""
-    import asyncio
-
     from flows.paper_trading import paper_trading
 
-    async def result_of_cycle() -> Any:
+    result = _result_of(paper_trading, options)
+    if isinstance(result, dict):
+        return result
+    return {"status": result.status, "said": "; ".join([result.error or "", *(result.data.notices if result.data else [])])}
+
+
+def run_backfill(options: dict[str, Any]) -> dict[str, Any]:
+    """One backfill in this process: whether every series is complete, and what it did."""
+    from candlewick.reports.collected import collected_lines
+    from flows.data_backfill import backfill
+
+    result = _result_of(backfill, options)
+    if isinstance(result, dict):
+        return result
+    return {"status": "failure" if result.failed else "success", "said": "\n".join(collected_lines(result))}
+
+
+def _result_of(flow: Any, options: dict[str, Any]) -> Any:
+    """What the flow's final state carries; where it raised, what is said of that."""
+    import asyncio
+
+    async def result() -> Any:
         if _on_a_server():
-            return await (await paper_trading(**options, return_state=True)).aresult(raise_on_failure=False)
-        return (await paper_trading.fn(**options)).data
+            return await (await flow(**options, return_state=True)).aresult(raise_on_failure=False)
+        return (await flow.fn(**options)).data
 
     try:
-        result = asyncio.run(result_of_cycle())
+        return asyncio.run(result())
     except Exception as error:  # noqa: BLE001 - told to the test, which decides
         return {"status": "raised", "said": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
-    return {"status": result.status, "said": "; ".join([result.error or "", *(result.data.notices if result.data else [])])}
+
+
+FLOWS = {"paper_trading": run_cycle, "backfill": run_backfill}
 
 
 def _child(cycle: dict[str, Any]) -> None:
@@ -186,7 +213,7 @@ def _child(cycle: dict[str, Any]) -> None:
     tracer = Tracer(cycle["kill"])
     if cycle["kill"] or cycle["trace"]:
         tracer.install()
-    answer = run_cycle(cycle["options"])
+    answer = FLOWS[cycle["flow"]](cycle["options"])
     sys.settrace(None)
     resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     Path(cycle["answer"]).write_text(json.dumps(answer | {"sites": tracer.counts}), encoding="utf-8")

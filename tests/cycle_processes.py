@@ -26,7 +26,7 @@ BARE_ENVIRONMENT = {name: value for name, value in os.environ.items() if not nam
 class Cycle:
     """One cycle to run. ``options`` are the flow's parameters; ``kill`` is [site, occurrence, delay_us].
 
-    ``largest_file_bytes`` above 0: no file of the cycle may grow beyond that.
+    ``largest_file_bytes`` above 0: no file of the cycle may grow beyond that. ``flow`` may be ``backfill`` instead of a cycle.
     """
 
     directory: Path
@@ -35,6 +35,7 @@ class Cycle:
     trace: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     largest_file_bytes: int = 0
+    flow: str = "paper_trading"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class CycleProcesses:
             "trace": cycle.trace,
             "environment": dict(cycle.environment),
             "largest_file_bytes": cycle.largest_file_bytes,
+            "flow": cycle.flow,
             "answer": str(self._folder / f"answer-{next(self._numbers)}.json"),
         }
 

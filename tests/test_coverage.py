@@ -23,6 +23,7 @@ def test_a_coverage_is_the_set_of_its_times_whatever_is_added_taken_away_or_aske
     assert times(coverage.with_span(one)) == known | asked
     assert times(coverage.without(one)) == known - asked
     assert times(Coverage(coverage.missing(one))) == asked - known
+    assert times(Coverage(coverage.within(one))) == asked & known
     assert coverage.covers(one) == (asked <= known)
 
 

@@ -79,6 +79,15 @@ class Coverage:
             rest = rest.without(span)
         return rest.spans
 
+    def within(self, wanted: Span) -> tuple[Span, ...]:
+        """What of ``wanted`` is covered, in order of time.
+
+        >>> Coverage.of([Span(2, 4), Span(8, 20)]).within(Span(3, 10)) == (Span(3, 4), Span(8, 10))
+        True
+        """
+        parts = ((max(one.since_ms, wanted.since_ms), min(one.until_ms, wanted.until_ms)) for one in self.spans)
+        return tuple(Span(since_ms, until_ms) for since_ms, until_ms in parts if since_ms < until_ms)
+
     def covers(self, wanted: Span) -> bool:
         """Whether all of ``wanted`` was asked for and answered."""
         return not self.missing(wanted)

@@ -1,0 +1,123 @@
+"""Kill a backfill anywhere and run it again: only what is missing is fetched, and the lake is the one of an undisturbed run.
+
+CANDLEWICK_CRASH_POINTS sets how many places are tried (`make crash` tries many), CANDLEWICK_CRASH_SEED which ones.
+"""
+
+import os
+import random
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.cycle_processes import Cycle, CycleProcesses, Outcome
+from tests.emulator.candle_book import CandleBook
+from tests.emulator.server import Emulator
+
+POINTS = max(8, int(os.environ.get("CANDLEWICK_CRASH_POINTS", "30")) // 3)
+SEED = int(os.environ.get("CANDLEWICK_CRASH_SEED", "1"))
+MINUTE_MS = 60_000
+START_MS = 1_706_400_000_000  # 2024-01-28 00:00: the span crosses the end of a month
+ROWS = 12_000
+AREAS = (
+    (3, ("flows/coll", "tasks/")),
+    (4, ("candlewick/lake", "candlewick/storage", "candlewick/market_data/")),
+    (2, ("candlewick/store/",)),
+    (1, ("blocks/", "candlewick/")),
+)
+OPTIONS = {
+    "market": "binance",
+    "symbols": ["BTC/USDT", "ETH/USDT"],
+    "timeframes": ["1m"],
+    "since": "2024-01-20",
+    "chunks": "fixed",
+    "chunk_bars": 2_000,
+}
+
+
+def made_up_minutes(price: float, holes: frozenset[int]) -> list[tuple[int, float, float, float, float, float]]:
+    """Minutes from START_MS on, each different from every other; none at the numbers in ``holes``."""
+    rows = ((START_MS + i * MINUTE_MS, price + i, price + i + 2, price + i - 1, price + i + 1, 10.0 + i) for i in range(ROWS))
+    return [row for number, row in enumerate(rows) if number not in holes]
+
+
+@pytest.fixture(scope="module")
+def exchange() -> Iterator[Emulator]:
+    """Two symbols with an outage each, listed a week after what is asked for; the clock stands still."""
+    book = CandleBook()
+    book.add("BTCUSDT", "1m", made_up_minutes(40_000.0, frozenset(range(3_990, 4_030))))
+    book.add("ETHUSDT", "1m", made_up_minutes(2_000.0, frozenset({500})))
+    with Emulator(book) as emulator:
+        emulator.now_ms = START_MS + ROWS * MINUTE_MS - MINUTE_MS // 2
+        yield emulator
+
+
+def backfill(exchange: Emulator, directory: Path, **more: object) -> Cycle:
+    """A backfill of both symbols in this folder."""
+    prefix = "CANDLEWICK_EXCHANGES__BINANCE__"
+    settings = {f"{prefix}API_URL": exchange.url, f"{prefix}RATE_LIMIT": "false", f"{prefix}RETRY_BASE_S": "0.01"}
+    return Cycle(directory, OPTIONS, environment=settings, flow="backfill", **more)  # type: ignore[arg-type]
+
+
+def silver(directory: Path) -> Mapping[str, bytes]:
+    """Every file of the silver layer but locks, by its place."""
+    folder = directory / "data" / "lake" / "silver"
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def place(chosen: random.Random, sites: Mapping[str, int]) -> tuple[str, int, int]:
+    """A line that an undisturbed backfill executes, which time, and how much later to strike."""
+    (area,) = chosen.choices([prefixes for _, prefixes in AREAS], [weight for weight, _ in AREAS])
+    site = chosen.choice(sorted(site for site in sites if site.startswith(area)))
+    return site, chosen.randint(1, sites[site]), chosen.choice((0, 0, chosen.randrange(1, 20_000)))
+
+
+def pages(exchange: Emulator) -> int:
+    """How many pages of candles were asked for since the last time this was asked."""
+    asked = len(exchange.requests("/klines"))
+    exchange.clear_requests()
+    return asked
+
+
+def test_a_backfill_that_is_killed_anywhere_and_run_again_leaves_the_lake_of_an_undisturbed_one(
+    cycles: CycleProcesses, exchange: Emulator, tmp_path: Path
+) -> None:
+    chosen = random.Random(SEED)
+    pages(exchange)
+    told: Outcome = cycles.finish(backfill(exchange, tmp_path / "undisturbed", trace=True))
+    all_pages, wanted = pages(exchange), silver(tmp_path / "undisturbed")
+    assert [name.rsplit("/", 1)[1] for name in wanted if name.endswith(".parquet")] == ["2024-01.parquet", "2024-02.parquet"] * 2
+    cut_off = 0
+    for number in range(POINTS):
+        directory = tmp_path / f"killed-{number}"
+        (ended,) = cycles.run(backfill(exchange, directory, kill=place(chosen, told.sites)))
+        assert ended.code in (0, -signal.SIGKILL), ended.said
+        cut_off += ended.code != 0
+        before = pages(exchange)
+        cycles.finish(backfill(exchange, directory))
+        assert silver(directory) == wanted, f"try {number}"
+        # A kill costs the chunks that were under way (two side by side, of two or three pages) and the questions for the listing.
+        assert before + pages(exchange) <= all_pages + 12, f"try {number}: what was finished was fetched again"
+    assert cut_off > POINTS // 2, f"only {cut_off} of {POINTS} tries were cut off"
+
+
+def test_a_finished_backfill_asks_for_nothing_again(cycles: CycleProcesses, exchange: Emulator, tmp_path: Path) -> None:
+    cycles.finish(backfill(exchange, tmp_path))
+    pages(exchange)
+    again = cycles.finish(backfill(exchange, tmp_path))
+    assert pages(exchange) == 0
+    assert "nothing new" in again.said
+
+
+def test_two_backfills_of_the_same_series_at_once_leave_the_lake_of_one(
+    cycles: CycleProcesses, exchange: Emulator, tmp_path: Path
+) -> None:
+    cycles.finish(backfill(exchange, tmp_path / "one"))
+    both = cycles.run(*[backfill(exchange, tmp_path / "both")] * 2)
+    assert [(outcome.code, outcome.status) for outcome in both] == [(0, "success")] * 2, both[0].said + both[1].said
+    assert silver(tmp_path / "both") == silver(tmp_path / "one")
