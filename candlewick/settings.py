@@ -100,7 +100,7 @@ class PaperSettings(Section):
 
     account: Name = Field("demo", description="Name of the account.")
     market: Text = Field(
-        "sample", description="`sample`, `files:DIR`, `files:DIR#EXCHANGE`, or a ccxt exchange id such as `binance`."
+        "sample", description="`sample`, `files:DIR`, `files:DIR#EXCHANGE`, `lake:NAME`, or a ccxt exchange id such as `binance`."
     )
     symbols: Annotated[tuple[str, ...], BeforeValidator(split_list), Allowed("a list of different symbols, BASE/QUOTE")] = Field(
         ("BTC/USDT", "ETH/USDT", "SOL/USDT"),

@@ -143,12 +143,12 @@ async def open_span(context: BacktestContext) -> Span:
 
 
 def _since(context: BacktestContext, until_ms: int) -> int:
-    """`since` where it is given; else all of a source that is there as a whole (files), or `history_days` before the end."""
+    """`since` where it is given; else all of a source that is there as a whole (files, the lake), or `history_days`."""
     paper, access = context.settings.paper, context.access
     assert access is not None
     if context.request.since_ms is not None:
         return floor_to_bar(context.request.since_ms + timeframe_ms(paper.timeframe) - 1, paper.timeframe)
-    if access.market.fingerprint(paper.symbols[0], paper.timeframe) is not None:
+    if access.offline or access.market.fingerprint(paper.symbols[0], paper.timeframe) is not None:
         return floor_to_bar(0, paper.timeframe)
     return floor_to_bar(until_ms - paper.history_days * DAY_MS, paper.timeframe)
 
@@ -193,6 +193,8 @@ async def _complete(context: BacktestContext, series: Mapping[str, Series], sinc
     """What the lake lacks, a few symbols at a time. Every fetch ends before the first failure is raised."""
     access, gate = context.access, asyncio.Semaphore(_FETCHES_AT_ONCE)
     assert access is not None
+    if access.offline:
+        return
     plans = [_plan(context.lake, access, key, since_ms, until_ms) for key in series.values()]
     lacking = [plan for plan in plans if not plan.is_complete]
     if lacking:

@@ -42,7 +42,7 @@ class FlowParameters(TypedDict):
 class Asked:
     """What is backtested, as given on the command line; None: as the settings say."""
 
-    market: Annotated[str | None, Parameter(help="sample, files:DIR, files:DIR#EXCHANGE, or a ccxt exchange id. [sample]")] = None
+    market: Annotated[str | None, Parameter(help="sample, files:DIR, lake:NAME, or a ccxt exchange id. [sample]")] = None
     symbols: Annotated[tuple[str, ...] | None, Parameter(help="Symbols, separated by commas. [BTC/USDT,ETH/USDT,SOL/USDT]")] = (
         None
     )

@@ -163,6 +163,8 @@ async def fetch_all(cycle: Cycle, begun: Begun) -> Fetched:
 
 async def _fetch(lake: Lake, access: MarketAccess, begun: Begun, series: Series, active: bool) -> FetchedSeries | None:
     """Complete one series in the lake; nothing is asked for that the lake knows, None where nothing is needed."""
+    if access.offline:
+        return None
     source = access.market.fingerprint(series.symbol, series.timeframe)
     plan = plan_fetch(lake, series, begun.start.account.anchor_ms, begun.now_ms, source)
     if plan.is_complete and not _awaits_open(plan, begun.start.state, active):

@@ -119,7 +119,7 @@ def command(
     *,
     account: Annotated[str | None, Parameter(help="Name of the account; it is opened on its first run. [demo]")] = None,
     market: Annotated[
-        str | None, Parameter(help="sample, files:DIR, files:DIR#EXCHANGE, or a ccxt exchange id. [sample]")
+        str | None, Parameter(help="sample, files:DIR, lake:NAME, or a ccxt exchange id. [sample]")
     ] = None,
     symbols: Annotated[
         tuple[str, ...] | None, Parameter(help="Symbols, separated by commas. [BTC/USDT,ETH/USDT,SOL/USDT]")

@@ -144,7 +144,7 @@ async def _complete(
     interval_h, symbol = instrument.funding_interval_h, instrument.symbol
     source = access.market.funding_fingerprint(symbol)
     plan = await asyncio.to_thread(plan_funding, lake, series, since_ms, until_ms, interval_h, source)
-    if plan is not None:
+    if plan is not None and not access.offline:
         await patient(fetch_funding, access)(access, plan, lake)
     known = await asyncio.to_thread(read_funding, lake, series, since_ms - LOOK_BACK_MS, until_ms)
     return require_funding(symbol, known, since_ms, until_ms, interval_h)

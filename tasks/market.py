@@ -1,5 +1,6 @@
 """Reach the market: choose it by name, configure it, read its clock and its instruments."""
 
+import asyncio
 import time
 from dataclasses import dataclass
 
@@ -10,21 +11,27 @@ from blocks.exchange import Exchange, open_exchange
 from candlewick.candles import Market, MarketClock, Series
 from candlewick.errors import ClockSkew
 from candlewick.instruments import Instrument
+from candlewick.lake_opening import open_lake
 from candlewick.market.files import FilesMarket
+from candlewick.market.lake_market import LakeMarket
 from candlewick.market.sample import SampleMarket
 from candlewick.settings import Settings
 
 FILES = "files:"
+LAKE = "lake:"
 
 
 class MarketAccess:
     """A market and how patiently to use it; ``asked`` holds the series that this cycle asked it for (and not Prefect's cache).
+
+    ``offline``: the lake is the market, so that nobody is asked for what it lacks, and nothing is noted as asked for.
 
     Not a dataclass: Prefect would search a task's dataclass arguments for futures.
     """
 
     def __init__(self, market: Market, block: Exchange | None = None) -> None:
         self.market = market
+        self.offline = isinstance(market, LakeMarket)
         self.max_attempts = block.max_attempts if block else 1
         self.retry_base_s = block.retry_base_s if block else 0.0
         self.retry_max_s = block.retry_max_s if block else 0.0
@@ -41,12 +48,14 @@ class MarketTime:
 
 
 async def open_market(name: str, settings: Settings, until_ms: int | None) -> MarketAccess:
-    """`sample`, `files:DIR` (`files:DIR#EXCHANGE`) or a ccxt exchange id. Raises UsageError naming what there is."""
+    """`sample`, `files:DIR` (`files:DIR#EXCHANGE`), `lake:NAME` or a ccxt exchange id. Raises UsageError naming what there is."""
     now_ms = round(time.time() * 1000) if until_ms is None else until_ms
     if name == "sample":
         return MarketAccess(SampleMarket(now_ms))
     if name.startswith(FILES):
         return MarketAccess(FilesMarket.from_name(name, now_ms))
+    if name.startswith(LAKE):
+        return MarketAccess(await asyncio.to_thread(LakeMarket, name, open_lake(settings.lake), now_ms))
     block = await load_exchange(name, settings)
     return MarketAccess(open_exchange(block), block)
 

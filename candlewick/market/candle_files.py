@@ -63,9 +63,14 @@ def price_decimals(path: Path, symbol: str, plan: ReadingPlan) -> int:
     """Decimals of the finest price in the file, 8 at most. Raises like ``read_candle_file``."""
     raw = open_table(path, plan)
     found = _recognise(path, raw.columns, symbol, plan)
-    prices = pl.concat([read_numbers(path, raw[found[name]]).alias("price") for name in PRICE_COLUMNS]).drop_nulls()
+    return decimals_of(pl.concat([read_numbers(path, raw[found[name]]).alias("price") for name in PRICE_COLUMNS]))
+
+
+def decimals_of(prices: pl.Series) -> int:
+    """Decimals of the finest of some prices, 8 at most."""
+    known = prices.drop_nulls()
     for decimals in range(8):
-        scaled = prices * 10.0**decimals
+        scaled = known * 10.0**decimals
         if ((scaled - scaled.round(0)).abs() <= 1e-9 * scaled.abs()).all():
             return decimals
     return 8

@@ -37,27 +37,21 @@ the finest), the step 1e-8, no minimum, fees 10 bps; of perpetuals leverage up t
 
 import asyncio
 import hashlib
-from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
 
 from candlewick.candles import CandlePage, FormingBar, MarketClock, Series
-from candlewick.errors import AmbiguousCandles, InvalidCandles, SettingsError, UnknownSymbol, UsageError
+from candlewick.errors import AmbiguousCandles, InvalidCandles, UnknownSymbol, UsageError
 from candlewick.funding import normalise_funding, within
-from candlewick.instruments import Instrument, Kind
+from candlewick.instruments import Instrument
 from candlewick.market.candle_files import price_decimals, read_candle_file
+from candlewick.market.declared import declared_entry, declared_instrument, declared_kind
 from candlewick.market.file_names import CONTRACT_EXCHANGES, PERPETUAL_EXCHANGES, MarketFile, find_files, symbol_key
-from candlewick.market.files_mapping import MAPPING_NAME, FilesMapping, InstrumentEntry, read_mapping
+from candlewick.market.files_mapping import MAPPING_NAME, FilesMapping, read_mapping
 from candlewick.market.funding_files import read_funding_file
-from candlewick.market.perpetual_terms import (
-    DEFAULT_FUNDING_INTERVAL_H,
-    DEFAULT_MAINTENANCE_SHARE,
-    DEFAULT_MAX_LEVERAGE,
-    refuse_other_contracts,
-    split_symbol,
-)
+from candlewick.market.perpetual_terms import refuse_other_contracts, split_symbol
 from candlewick.timeframes import floor_to_bar, timeframe_ms
 
 __all__ = ["MAPPING_NAME", "FilesMapping", "FilesMarket"]
@@ -161,7 +155,7 @@ class FilesMarket:
 
     def _funding_file(self, symbol: str) -> MarketFile:
         """The file with the symbol's funding, of an exchange that its candles are of."""
-        if self._kind(symbol) != "perpetual":
+        if declared_kind(self._mapping, symbol) != "perpetual":
             raise UsageError(f"{self.name}: {symbol} is no perpetual and has no funding; a perpetual is written {symbol}:QUOTE")
         exchanges = {file.exchange.lower() for file in self._answering(symbol)}
         mine = [file for file in self._files_of("funding") if file.mapped or file.exchange.lower() in {*exchanges, ""}]
@@ -199,7 +193,7 @@ class FilesMarket:
         if settle is not None:
             pair = [file for file in mine if symbol_key(file.symbol) == symbol_key(base + quote)]
             fits = [*whole, *(file for file in pair if file.exchange.lower() in PERPETUAL_EXCHANGES)]
-        elif self._declared(symbol).kind is not None:
+        elif declared_entry(self._mapping, symbol).kind is not None:
             fits = whole
         else:
             fits = [file for file in whole if file.exchange.lower() not in PERPETUAL_EXCHANGES | CONTRACT_EXCHANGES]
@@ -222,56 +216,13 @@ class FilesMarket:
             f"{MAPPING_NAME} (instruments: {{{symbol}: {{kind: perpetual}}}})"
         )
 
-    def _declared(self, symbol: str) -> InstrumentEntry:
-        entries = {symbol_key(name): entry for name, entry in self._mapping.instruments.items()}
-        return entries.get(symbol_key(symbol), InstrumentEntry())
-
-    def _kind(self, symbol: str) -> Kind:
-        declared, settle = self._declared(symbol).kind, split_symbol(symbol)[2]
-        if settle is not None and declared not in (None, "perpetual"):
-            raise SettingsError(
-                f"mapping: {symbol} is written as a perpetual and declared as {declared}: write it without :{settle}"
-            )
-        return "perpetual" if settle is not None else declared or "spot"
-
     def _instrument(self, symbol: str) -> Instrument:
         files = self._answering(symbol)
-        given, kind = self._declared(symbol), self._kind(symbol)
+        given, kind = declared_entry(self._mapping, symbol), declared_kind(self._mapping, symbol)
         tick = given.price_tick
         if tick is None:
             tick = Decimal(1).scaleb(-max(price_decimals(file.path, symbol, file.plan) for file in files))
-        base, quote, _ = split_symbol(symbol)
-        spot = Instrument(
-            symbol=symbol,
-            base=base,
-            quote=quote,
-            price_tick=tick,
-            quantity_step=given.quantity_step,
-            min_quantity=given.min_quantity,
-            min_notional=given.min_notional,
-            maker_fee_bps=given.maker_fee_bps,
-            taker_fee_bps=given.taker_fee_bps,
-        )
-        return _with_margin(spot, kind, given)
-
-
-def _with_margin(spot: Instrument, kind: Kind, given: InstrumentEntry) -> Instrument:
-    """The instrument as it may be held on margin; a spot symbol stays as it is. Raises SettingsError for one with leverage."""
-    if kind == "spot":
-        if (given.max_leverage or 1) > 1:
-            raise SettingsError(
-                f"mapping: {spot.symbol} is spot and has max_leverage {given.max_leverage}: set kind to margin or perpetual"
-            )
-        return spot
-    leverage = DEFAULT_MAX_LEVERAGE if kind == "perpetual" else Decimal(1)
-    share = given.maintenance_margin_share
-    return replace(
-        spot,
-        kind=kind,
-        max_leverage=leverage if given.max_leverage is None else given.max_leverage,
-        maintenance_margin_share=DEFAULT_MAINTENANCE_SHARE if share is None else share,
-        funding_interval_h=given.funding_interval_h or DEFAULT_FUNDING_INTERVAL_H,
-    )
+        return declared_instrument(symbol, kind, given, tick)
 
 
 def _fingerprint(file: MarketFile) -> str:
