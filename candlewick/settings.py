@@ -298,7 +298,7 @@ class QualitySettings(Section):
     )
     severity: Literal["info", "warning", "error"] = Field("warning", description="The least severe finding that counts.")
     ignore: Annotated[tuple[Text, ...], BeforeValidator(split_list)] = Field(
-        (), description="Kinds of findings that never count, such as `volume_level`."
+        ("stale",), description="Kinds of findings that never count; that a series ended long ago says nothing of its bars."
     )
 
 
