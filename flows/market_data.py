@@ -12,6 +12,7 @@ from candlewick.cli import command_app, main
 from flows.data_backfill import add_backfill_command
 from flows.data_export import add_export_command
 from flows.data_import import add_import_command
+from flows.data_repair import add_repair_command
 from flows.data_sync import add_sync_command
 
 app = command_app(
@@ -22,6 +23,7 @@ app = command_app(
 )
 add_backfill_command(app)
 add_sync_command(app)
+add_repair_command(app)
 add_export_command(app)
 add_import_command(app)
 

@@ -12,6 +12,7 @@ import polars as pl
 
 from candlewick.candles import RawPage, Series, empty_candles, opened_at_ms
 from candlewick.errors import LakeDamaged
+from candlewick.findings import drop_noted, noted_findings
 from candlewick.lake import Lake
 from candlewick.market_data.coverage import Coverage, Span
 from candlewick.market_data.repairing import (
@@ -22,6 +23,7 @@ from candlewick.market_data.repairing import (
     OpenFinding,
     Outcome,
     RepairPlan,
+    RepairRequest,
     Testimony,
     accounts_text,
     acted_on,
@@ -30,6 +32,7 @@ from candlewick.market_data.repairing import (
     joined,
     judge_finding,
     on_grid,
+    open_findings,
     pieces,
     replacement_text,
     too_long,
@@ -88,6 +91,24 @@ class Written:
 
     free: Difference
     held: Difference
+
+
+def take_open(lake: Lake, quality: QualityStore, request: RepairRequest, at: datetime, *, write: bool) -> tuple[OpenFinding, ...]:
+    """The open findings that are meant, those that are noted beside the candles included.
+
+    These are taken into the table first where something may be written. Raises LakeError, LedgerError.
+    """
+    series = [one for one in lake.all_series() if request.wants(one)]
+    noted = noted_findings(lake, series, at)
+    if noted.rows.is_empty():
+        return request.chosen(open_findings(quality.findings(state="open")))
+    if write:
+        quality.record_rows(noted.rows, at)
+        drop_noted(lake, noted)
+        return request.chosen(open_findings(quality.findings(state="open")))
+    told = quality.findings()
+    fresh = noted.rows.join(told, on="finding_id", how="anti")
+    return request.chosen([*open_findings(told), *open_findings(fresh)])
 
 
 def told_bars(answers: Sequence[Answer]) -> pl.DataFrame:

@@ -46,6 +46,25 @@ class OpenFinding:
 
 
 @dataclass(frozen=True, slots=True)
+class RepairRequest:
+    """Which findings are meant; None: all. ``market`` and ``timeframe`` as the quality table has them."""
+
+    market: str | None = None
+    symbol: str | None = None
+    timeframe: str | None = None
+    kinds: tuple[str, ...] | None = None
+
+    def wants(self, series: Series) -> bool:
+        """Whether findings of the series are meant."""
+        wanted = (self.market, series.market), (self.symbol, series.symbol), (self.timeframe, series.timeframe)
+        return all(asked in (None, given) for asked, given in wanted)
+
+    def chosen(self, findings: Iterable[OpenFinding]) -> tuple[OpenFinding, ...]:
+        """The findings that are meant."""
+        return tuple(one for one in findings if self.wants(one.series) and (self.kinds is None or one.kind in self.kinds))
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a finding. ``open``: it could not be settled, and the explanation says why."""
 

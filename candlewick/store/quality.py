@@ -79,7 +79,10 @@ class QualityStore:
     def record_all(self, findings: Mapping[AnySeries, Iterable[Finding]], recorded_at: datetime) -> int:
         """Write findings of many series in one transaction; the number of rows written or changed."""
         frames = [finding_rows(keyed(series), tuple(told), recorded_at) for series, told in findings.items()]
-        rows = pl.concat(frames) if frames else pl.DataFrame()
+        return self.record_rows(pl.concat(frames) if frames else pl.DataFrame(), recorded_at)
+
+    def record_rows(self, rows: pl.DataFrame, recorded_at: datetime) -> int:
+        """As ``record_all``, for findings that are rows already (candlewick/validation.py, ``finding_rows``)."""
         if rows.is_empty():
             return 0
         with self.database.write() as connection:
