@@ -6,7 +6,7 @@ Exchange and Advanced Trade (300 a request; buckets without trades are left out)
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from candlewick.market.paging import Answers, PageManners
@@ -17,7 +17,7 @@ from candlewick.market.trades_paging import TradeWalk
 class ExchangeManners:
     """``candle_limit``: rows a page, None: as ccxt says. ``candle_limits``: of single timeframes, where they differ.
 
-    ``inclusive_until``: whether a question for candles names its end, too, as the open time of the last bar asked for.
+    ``names_end``: whether a question for candles names its end, too. ``empty_page``: what an answer without candles contains.
     ``funding_limit``, ``open_interest_limit``, ``trade_limit``: rows a page. ``open_interest_reach_ms``: how far back it is kept.
     ``funding_is_onwards``: whether payments come from a time on, and not the newest ones first. ``trades``: asked for by number
     or by a time in nanoseconds, None where past ones cannot be asked for; ``trade_window_ms``: by the longest span allowed.
@@ -27,7 +27,8 @@ class ExchangeManners:
     newest_first: bool = False
     candle_limit: int | None = None
     candle_limits: Mapping[str, int] | None = None
-    inclusive_until: bool = False
+    names_end: bool = False
+    empty_page: str = ""
     funding_limit: int = 100
     funding_is_onwards: bool = False
     open_interest_answers: Answers = "unknown"
@@ -43,6 +44,7 @@ _UNKNOWN = ExchangeManners()
 _BINANCE = ExchangeManners(
     answers="onwards",
     candle_limit=1000,
+    empty_page="[]",
     funding_limit=1000,
     funding_is_onwards=True,
     open_interest_answers="window",
@@ -52,16 +54,16 @@ _BINANCE = ExchangeManners(
     trade_limit=1000,
     trade_window_ms=3_600_000,
 )
-_COINBASE = ExchangeManners(answers="window", newest_first=True, candle_limit=300, inclusive_until=True)
+_COINBASE = ExchangeManners(answers="window", newest_first=True, candle_limit=300, names_end=True, empty_page='"candles"')
 
 MANNERS: Mapping[str, ExchangeManners] = {
     "binance": _BINANCE,
     "binanceusdm": _BINANCE,
     "binanceus": _BINANCE,
-    "kraken": ExchangeManners(answers="latest", candle_limit=720, trades="nanoseconds", trade_limit=1000),
+    "kraken": ExchangeManners(answers="latest", candle_limit=720, empty_page='"last"', trades="nanoseconds", trade_limit=1000),
     "coinbase": _COINBASE,
     "coinbaseadvanced": _COINBASE,
-    "coinbaseexchange": _COINBASE,
+    "coinbaseexchange": replace(_COINBASE, empty_page="[]"),
 }
 
 # Where neither this table nor ccxt knows an exchange's page size: small enough for all.

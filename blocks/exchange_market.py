@@ -14,7 +14,7 @@ from blocks.exchange_answers import collecting_answers
 from blocks.exchange_client import raise_named
 from blocks.exchange_instruments import instrument_of
 from blocks.exchange_manners import collecting_trades, manners_of, page_manners, reach_of, trade_question
-from candlewick.candles import CandlePage, MarketClock, Series
+from candlewick.candles import CandlePage, MarketClock, RawPage, Series
 from candlewick.errors import CandlesNotKept, CandlewickError, MarketUnavailable, UnknownSymbol, UsageError
 from candlewick.funding import normalise_funding, within
 from candlewick.instruments import Instrument
@@ -28,6 +28,8 @@ Answer = TypeVar("Answer")
 
 # The skew is known to half a round trip; the first one also opens the connection and is often slow.
 _SLOW_ROUND_TRIP_MS = 500
+# Ends are inclusive, and some exchanges know whole seconds only: the last one of a window is one before its end.
+_SECOND_MS = 1000
 
 
 class ExchangeMarket:
@@ -97,7 +99,7 @@ class ExchangeMarket:
         subject = f"{self.name} {symbol} {timeframe}"
         with collecting_answers() as pages:
             while not walk.done:
-                await self._take_page(walk, subject, symbol)
+                await self._take_page(walk, subject, symbol, pages)
         return replace(walk.page(), pages=tuple(pages))
 
     async def funding(self, symbol: str, since_ms: int, until_ms: int) -> pl.DataFrame:
@@ -192,10 +194,16 @@ class ExchangeMarket:
         """Close the connections. A closed market may be used again; it reconnects."""
         await self._client.close()
 
-    async def _take_page(self, walk: PageWalk, subject: str, symbol: str) -> None:
-        end = {"until": walk.window_end_ms - walk.length_ms} if manners_of(self.name).inclusive_until else {}
+    async def _take_page(self, walk: PageWalk, subject: str, symbol: str, pages: list[RawPage]) -> None:
+        manners = manners_of(self.name)
+        end = {"until": walk.window_end_ms - _SECOND_MS} if manners.names_end else {}
         raw = await self._ask(subject, lambda: self._client.fetch_ohlcv(symbol, walk.timeframe, *walk.question, end))
         with self._named(subject):
+            if not raw and pages and manners.empty_page not in pages[-1].body:
+                # ccxt makes no candles of a body without them, and a span without candles would be believed.
+                raise MarketUnavailable(
+                    f"answered without candles, in another form than an empty answer ({len(pages[-1].body)} B)"
+                )
             walk.take(parse_rows(raw))
 
     async def _take_funding(self, walk: FundingWalk, subject: str, symbol: str) -> None:
@@ -207,7 +215,7 @@ class ExchangeMarket:
 
     async def _take_open_interest(self, walk: PageWalk, subject: str, symbol: str) -> None:
         # ccxt's own end is a reading too many for a page; which of them is left out then, no exchange says.
-        end = {"until": walk.window_end_ms - walk.length_ms}
+        end = {"until": walk.window_end_ms - _SECOND_MS}
         question = (walk.timeframe, *walk.question, end)
         raw = await self._ask(subject, lambda: self._client.fetch_open_interest_history(symbol, *question))
         with self._named(subject):
@@ -216,8 +224,9 @@ class ExchangeMarket:
     async def _first_candle(self, symbol: str, timeframe: str, since_ms: int, until_ms: int) -> int | None:
         """By walking until a closed candle is there. The last one may not be closed at ``until_ms``, and is then not there."""
         walk = PageWalk(timeframe, since_ms, floor_to_bar(until_ms, timeframe), page_manners(self._client, symbol, timeframe))
-        while walk.first_ms is None and not walk.done:
-            await self._take_page(walk, f"{self.name} {symbol} {timeframe}", symbol)
+        with collecting_answers() as pages:
+            while walk.first_ms is None and not walk.done:
+                await self._take_page(walk, f"{self.name} {symbol} {timeframe}", symbol, pages)
         return walk.first_ms
 
     def _longest_timeframe(self) -> str:

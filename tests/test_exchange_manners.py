@@ -174,11 +174,18 @@ def test_the_exchanges_clock_and_rules_are_read(exchanges: Emulator, one: Exchan
     assert rules[one.unified].price_tick > 0
 
 
-def test_coinbase_is_asked_for_windows_that_include_both_ends(exchanges: Emulator):
+def test_coinbase_is_asked_for_windows_of_three_hundred_buckets(exchanges: Emulator):
     fetch(exchanges, COINBASE, 0, 301)
     spans = [(int(r.params["start"]), int(r.params["end"])) for r in exchanges.requests("/candles")]
     hour_s, start_s = HOUR_MS // 1000, START_MS // 1000
-    assert spans == [(start_s, start_s + 299 * hour_s), (start_s + 300 * hour_s, start_s + 300 * hour_s)]
+    assert spans == [(start_s, start_s + 300 * hour_s - 1), (start_s + 300 * hour_s, start_s + 301 * hour_s - 1)]
+
+
+@pytest.mark.parametrize("one", ALL, ids=lambda one: one.exchange_id)
+def test_a_span_may_begin_and_end_inside_of_a_bar(exchanges: Emulator, one: Exchange):
+    span = (START_MS + 1_850 * HOUR_MS - 1_000, START_MS + 2_452 * HOUR_MS + 1_000)
+    page = ask(exchanges, lambda market: market.fetch(one.unified, "1h", *span), exchange_id=one.exchange_id)
+    assert numbers(page) == list(range(1_850, 2_452))
 
 
 # -- holes, heads and ends
@@ -325,6 +332,15 @@ def test_a_fault_at_any_page_is_named_or_made_good_and_never_becomes_a_hole(exch
             assert numbers(await market.fetch(one.unified, "1h", *span)) == list(range(since, BARS - 1))
 
     ask(exchanges, walk_again, exchange_id=one.exchange_id, timeout_s=1.0 if fault.kind == "hang" else 10.0)
+
+
+@pytest.mark.parametrize("one", ALL, ids=lambda one: one.exchange_id)
+def test_answers_of_another_form_are_never_believed_to_be_empty(exchanges: Emulator, one: Exchange):
+    for body in ('{"unexpected":true}', '{"error":[],"result":{}}', '{"message":"maintenance"}'):
+        exchanges.faults.clear()
+        exchanges.misbehave(Fault("shape", count=None, path=one.path, body=body))
+        with pytest.raises(MarketUnavailable, match=rf"^{one.exchange_id} {one.unified} 1h: "):
+            fetch(exchanges, one, 2_000, 2_400)
 
 
 @pytest.mark.parametrize("kind", ["duplicate", "missing", "out_of_order", "nan", "negative", "zero_volume"])
