@@ -70,10 +70,7 @@ def _spikes(bars: pl.DataFrame, context: CheckContext, rush: Floats, told: Bools
         column = max(PRICE_COLUMNS, key=lambda name: away[name][row])
         beside = [f"{closes[row - 1]} before"] if row else []
         beside += [f"{opens[row + 1]} after"] if row + 1 < times.size else []
-        return (
-            f"{column} {bars[column][row]} beside {' and '.join(beside)}: {move[row] / usual[row]:.0f} times the usual range, "
-            f"with {rush[row]:.1f} times the usual volume"
-        )
+        return f"{column} {bars[column][row]} beside {' and '.join(beside)}, back within the bar, with no rush of volume"
 
     return _findings(np.flatnonzero(spikes), bars, context, "warning", evidence)
 
@@ -101,8 +98,8 @@ def _beside(bars: pl.DataFrame, name: str, same: bool, context: CheckContext, ru
         at = place_of_row[row]
         column = max(PRICE_COLUMNS, key=lambda one: away[one][at])
         value = other[column][int(theirs[at])]
-        busy = f", with {rush[row]:.1f} times the usual volume" if not same else ""
-        return f"{column} {bars[column][row]} where {name} has {value}, {move[at]:.1%} off the level of the bars around{busy}"
+        busy = "" if same else f", with {'a' if rush[row] >= limits.rush_factor else 'no'} rush of volume"
+        return f"{column} {bars[column][row]} where {name} has {value}{busy}"
 
     told[ours[wrong]] = True
     if same:
