@@ -26,7 +26,7 @@ from typing import TypeVar
 import polars as pl
 
 from candlewick import bronze
-from candlewick.candles import CANDLE_SCHEMA, FormingBar, RawPage, Series
+from candlewick.candles import CANDLE_SCHEMA, FormingBar, RawPage, Series, empty_candles
 from candlewick.errors import LakeDamaged, LakeError, LakeTooNew
 from candlewick.footers import SeriesOverview, overview_of
 from candlewick.lake_keys import AnySeries, as_data_series, folder_key, series_of, table_of
@@ -130,8 +130,14 @@ class Lake:
         only what the first did not come to: note what is to change before. Raises LakeError.
         """
         table = table_of(series)
-        offered = check_offered(candles, table)
-        return self.write_in(folder_key(series), lambda held: amend_rows(held, offered, table, source, fetched_at))
+        offered, runs = check_offered(candles, table), [empty_candles()]
+
+        def change(held: Held) -> None:
+            _note_old_coverage(held, series)
+            amend_rows(held, offered, table, source, fetched_at, runs)
+
+        self.write_in(folder_key(series), change)
+        return pl.concat(runs).unique("opened_at", keep="last").sort("opened_at")
 
     def read(self, series: Series, since_ms: int | None = None, until_ms: int | None = None) -> pl.DataFrame:
         """Bars with ``since_ms <= opened_at < until_ms`` in CANDLE_SCHEMA, sorted; no rows where there are none.
@@ -264,6 +270,7 @@ class Lake:
         offered = check_offered(put.rows, table)
 
         def add(held: Held) -> None:
+            _note_old_coverage(held, series)
             reports.append(add_rows(held, offered, table, put.source, put.fetched_at))
             if put.span is not None:
                 _set_coverage(held, _coverage(held, series).with_span(put.span))
@@ -330,6 +337,14 @@ def _coverage(held: Held, series: AnySeries) -> Coverage:
     since_ms = int(told) if told.isdigit() else span[0]
     end_ms = span[1] + max(1, _length_ms(as_data_series(series)))
     return Coverage.of([Span(min(since_ms, span[0]), end_ms)])
+
+
+def _note_old_coverage(held: Held, series: AnySeries) -> None:
+    """Write down what an older lake's coverage is taken to be, before new rows move the end that it is taken from."""
+    if held.read(_COVERAGE) is None:
+        coverage = _coverage(held, series)
+        if coverage.spans:
+            _set_coverage(held, coverage)
 
 
 def _set_coverage(held: Held, coverage: Coverage) -> None:

@@ -146,9 +146,12 @@ def replace_rows(held: Held, wanted: pl.DataFrame, table: Table, source: str, fe
         held.remove(name)
 
 
-def amend_rows(held: Held, offered: pl.DataFrame, table: Table, source: str, fetched_at: datetime | None) -> pl.DataFrame:
-    """Put rows in the place of those with the same key, and add the others. The rows that changed, as they were before."""
-    before, there = [pl.DataFrame(schema=dict(table.schema))], partition_names(held)
+def amend_rows(
+    held: Held, offered: pl.DataFrame, table: Table, source: str, fetched_at: datetime | None, before: list[pl.DataFrame]
+) -> None:
+    """Put rows in the place of those with the same key, and add the others. ``before`` gets the rows that change, as they were,
+    ahead of each file's change: an operation that runs again does not find them any more."""
+    there = partition_names(held)
     for name, part in _outwards(_cut(offered, table), there):
         kept = read_partitions(held, [name], table, table.kept_schema) if name in there else None
         new, known = (part, None) if kept is None else _split(kept, part, table)
@@ -159,7 +162,6 @@ def amend_rows(held: Held, offered: pl.DataFrame, table: Table, source: str, fet
             new = pl.concat([new, known.join(changed, on=table.keys, how="semi", maintain_order="left")])
         if new.height:
             write_partition(held, name, _merge(kept, _with_source(in_order(new, table), source, fetched_at), table))
-    return in_order(pl.concat(before), table)
 
 
 def read_rows(held: Held, table: Table, since_ms: int | None, until_ms: int | None) -> pl.DataFrame:
