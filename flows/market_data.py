@@ -13,6 +13,7 @@ from flows.data_backfill import add_backfill_command
 from flows.data_export import add_export_command
 from flows.data_import import add_import_command
 from flows.data_repair import add_repair_command
+from flows.data_status import add_status_command
 from flows.data_sync import add_sync_command
 
 app = command_app(
@@ -24,6 +25,7 @@ app = command_app(
 add_backfill_command(app)
 add_sync_command(app)
 add_repair_command(app)
+add_status_command(app)
 add_export_command(app)
 add_import_command(app)
 
