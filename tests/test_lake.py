@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from candlewick.candles import CANDLE_SCHEMA, Series
 from candlewick.errors import LakeError, SettingsError
 from candlewick.lake import LAKE_SCHEMA, Lake
 from candlewick.lake_keys import folder_key
+from candlewick.market_data.coverage import Span
 from candlewick.storage import local
 from candlewick.timeframes import DAY_MS, parse_utc, timeframe_ms
 
@@ -171,6 +173,50 @@ def test_two_processes_that_append_to_one_series_at_once_lose_nothing(tmp_path: 
         writer.join(timeout=60)
     assert [writer.exitcode for writer in writers] == [0, 0]
     assert Lake(str(tmp_path)).read(HOURLY).equals(candles(0, 800))
+
+
+def _content(root: Path) -> dict[str, bytes]:
+    """Every file of silver by its path, the locks left out."""
+    files = [path for path in sorted((root / "silver").rglob("*")) if path.is_file() and path.name != ".lock"]
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
+
+
+def _put_chunks(root: str, bounds: list[tuple[int, int]], series: Series = HOURLY) -> None:
+    lake, length_ms = Lake(root), timeframe_ms(series.timeframe)
+    for first, end in bounds:
+        span = Span(START_MS + first * length_ms, START_MS + end * length_ms)
+        lake.put_chunk(series, candles(first, end - first, series.timeframe), span, "binance", FETCHED)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_chunks_of_any_size_in_any_order_and_any_number_of_times_end_in_the_same_bytes(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+):
+    """Whatever was killed and begun again, in whatever pieces: silver and coverage hold no trace of it."""
+    borders = sorted(data.draw(st.sets(st.integers(1, 399), max_size=5)) | {0, 400})
+    chunks = list(pairwise(borders))
+    again = data.draw(st.lists(st.sampled_from(chunks), max_size=3))
+    across = data.draw(st.lists(st.tuples(st.integers(0, 199), st.integers(200, 400)), max_size=2))
+    whole, pieces = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("pieces")
+    _put_chunks(str(whole), [(0, 400)], DAILY)
+    _put_chunks(str(pieces), data.draw(st.permutations(chunks + again + across)), DAILY)
+    assert _content(pieces) == _content(whole)
+    assert len(_content(whole)) == 3
+
+
+def test_two_processes_that_put_the_same_series_at_once_end_in_the_same_bytes(tmp_path: Path):
+    chunks = [(first, first + 50) for first in range(0, 1000, 50)]
+    context = multiprocessing.get_context("spawn")
+    root = str(tmp_path / "both")
+    writers = [context.Process(target=_put_chunks, args=(root, order)) for order in (chunks, chunks[::-1])]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(timeout=60)
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    _put_chunks(str(tmp_path / "one"), [(0, 1000)])
+    assert _content(tmp_path / "both") == _content(tmp_path / "one")
 
 
 _ENDLESS_WRITER = """
