@@ -74,21 +74,29 @@ async def repair(
     context = RepairContext(dry_run=dry_run, force=force)
     with SyncClientContext.get_or_create(), bind_correlation_id(context.run_id):
         request = RepairRequest(await _lake_market(context, market), symbol, timeframe, tuple(kinds) if kinds else None)
-        findings = await asyncio.to_thread(
-            take_open, context.tools.lake, context.tools.quality, request, context.started_at, write=not dry_run
-        )
-        if dry_run or not findings:
-            return _final_state(_listed(context, findings))
-        run = await asyncio.to_thread(_begin, context, request.market, findings)
-        try:
-            report = await _repair_all(context, findings)
-        except BaseException as error:
-            ended = replace(run, status="failure", error=str(error) or type(error).__name__, completed_at=datetime.now(UTC))
-            await asyncio.to_thread(context.tools.data.finish, ended)
-            raise
-        await asyncio.to_thread(context.tools.data.finish, _ended(run, report))
-        await publish_repair(report)
+        report = await repair_open(context, request)
+        if report.outcomes and not dry_run:
+            await publish_repair(report)
     return _final_state(report)
+
+
+async def repair_open(context: RepairContext, request: RepairRequest) -> RepairReport:
+    """What became of the open findings that are meant. Raises UsageError, LakeError, LedgerError."""
+    tools = context.tools
+    findings = await asyncio.to_thread(
+        take_open, tools.lake, tools.quality, request, context.started_at, write=not context.dry_run
+    )
+    if context.dry_run or not findings:
+        return _listed(context, findings)
+    run = await asyncio.to_thread(_begin, context, request.market, findings)
+    try:
+        report = await _repair_all(context, findings)
+    except BaseException as error:
+        ended = replace(run, status="failure", error=str(error) or type(error).__name__, completed_at=datetime.now(UTC))
+        await asyncio.to_thread(tools.data.finish, ended)
+        raise
+    await asyncio.to_thread(tools.data.finish, _ended(run, report))
+    return report
 
 
 async def _lake_market(context: RepairContext, market: str | None) -> str | None:

@@ -33,11 +33,11 @@ from candlewick.market_data.repairing import (
     DAMAGED,
     MISSING_KINDS,
     RepairPlan,
-    Testimony,
+    WitnessAnswer,
     joined,
     on_grid,
-    testimony,
     whole_bars,
+    witness_answer,
     witness_timeframe,
 )
 from candlewick.store.data_runs import DataStore
@@ -113,11 +113,11 @@ def _attempt() -> int:
     return 1 if context is None else max(1, context.task_run.run_count)
 
 
-async def _witnesses(access: MarketAccess, lake: Lake, plan: RepairPlan, answers: Sequence[Answer]) -> dict[str, Testimony]:
+async def _witnesses(access: MarketAccess, lake: Lake, plan: RepairPlan, answers: Sequence[Answer]) -> dict[str, WitnessAnswer]:
     """What another timeframe of the market says of the bars that are missing nevertheless, by finding."""
     market = access.market
     offered = market.offered_timeframes() if isinstance(market, ExchangeMarket) else ()
-    told: dict[str, Testimony] = {}
+    told: dict[str, WitnessAnswer] = {}
     bars, answered = told_bars(answers), Coverage.of(answer.span for answer in answers)
     for finding in plan.findings:
         if finding.kind not in MISSING_KINDS or finding.kind in ("refused", "stale") or len(told) >= _MOST_WITNESSES:
@@ -132,5 +132,5 @@ async def _witnesses(access: MarketAccess, lake: Lake, plan: RepairPlan, answers
             candles = validate_candles(page.candles, replace(plan.series, timeframe=timeframe), span.until_ms).candles
         except (UsageError, InvalidCandles):  # not kept for so long, or as wrong: it tells nothing
             continue
-        told[finding.finding_id] = testimony(timeframe, candles)
+        told[finding.finding_id] = witness_answer(timeframe, candles)
     return told

@@ -24,7 +24,7 @@ from candlewick.market_data.repairing import (
     Outcome,
     RepairPlan,
     RepairRequest,
-    Testimony,
+    WitnessAnswer,
     accounts_text,
     acted_on,
     compare_bars,
@@ -73,7 +73,7 @@ class Asked:
 
     plan: RepairPlan
     answers: tuple[Answer, ...]
-    witnesses: Mapping[str, Testimony]
+    witnesses: Mapping[str, WitnessAnswer]
     accounts: tuple[Acted, ...]
     force: bool = False
     restored: tuple[Span, ...] = ()

@@ -120,7 +120,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Testimony:
+class WitnessAnswer:
     """What another timeframe says of a gap: whether the market ``traded`` there."""
 
     traded: bool
@@ -234,7 +234,7 @@ def replacement_text(difference: Difference, shown: int = 3) -> str:
 
 
 def judge_finding(
-    finding: OpenFinding, difference: Difference, still_missing: int, witness: Testimony | None, asked_at: datetime
+    finding: OpenFinding, difference: Difference, still_missing: int, witness: WitnessAnswer | None, asked_at: datetime
 ) -> Outcome:
     """What became of a finding after the market was asked again and the lake was given the answer.
 
@@ -309,12 +309,12 @@ def whole_bars(span: Span, timeframe: str) -> Span | None:
     return Span(first_ms, end_ms) if first_ms < end_ms else None
 
 
-def testimony(timeframe: str, candles: pl.DataFrame) -> Testimony:
+def witness_answer(timeframe: str, candles: pl.DataFrame) -> WitnessAnswer:
     """What the market's bars of another timeframe say of a span in which this one has none."""
     traded = candles.filter(pl.col("volume") > 0).height
     if not traded:
-        return Testimony(False, f"{timeframe} has no bar there that traded, either: an outage, or nothing traded")
-    return Testimony(True, f"yet {timeframe} has {_count(traded, 'bar')} there that traded")
+        return WitnessAnswer(False, f"{timeframe} has no bar there that traded, either: an outage, or nothing traded")
+    return WitnessAnswer(True, f"yet {timeframe} has {_count(traded, 'bar')} there that traded")
 
 
 def outcome_counts(outcomes: Iterable[Outcome]) -> Mapping[Literal["open", "explained", "repaired"], int]:
