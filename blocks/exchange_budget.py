@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from contextvars import ContextVar
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,9 @@ _USED_WEIGHT = "x-mbx-used-weight-1m"
 # Beyond this share of the weight that an address may use in a minute, what is under way elsewhere may already reach the limit.
 _FULL_SHARE = 0.97
 _MINUTE_S = 60.0
+
+sent_at_ms: ContextVar[float] = ContextVar("sent_at_ms")
+"""When this task sent its last request, after its wait; milliseconds of this machine's clock."""
 
 
 class SharesBudget:
@@ -48,6 +52,7 @@ class SharesBudget:
         left_s = self.budget.pause_left_s()
         if left_s > 0:
             self.pause_ends_s = max(self.pause_ends_s, time.monotonic() + left_s)
+        sent_at_ms.set(time.time() * 1000)
         return await super().fetch(*request, **named)  # type: ignore[misc]
 
     def handle_errors(self, code: int, reason: str, url: str, method: str, headers: dict[str, str], body: str, *rest: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import polars as pl
 
 from blocks.exchange_answers import collecting_answers
+from blocks.exchange_budget import sent_at_ms
 from blocks.exchange_client import raise_named
 from blocks.exchange_instruments import instrument_of
 from blocks.exchange_manners import collecting_trades, manners_of, page_manners, reach_of, trade_question
@@ -39,14 +40,12 @@ class ExchangeMarket:
     Opened by ``blocks.exchange.open_exchange``; close it, or use it as ``async with``.
     """
 
-    def __init__(self, client: Any, market: str, timeout_s: float, requests_per_s: float | None = None) -> None:
+    def __init__(self, client: Any, market: str, timeout_s: float) -> None:
         self.name: str = client.id
         self.has_clock = bool(client.has.get("fetchTime"))
         self._client = client
         self._market = market
         self._timeout_s = timeout_s
-        self._interval_s = 1 / requests_per_s if requests_per_s else 0.0
-        self._next_request_at_s = 0.0
         self._loading = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -255,9 +254,9 @@ class ExchangeMarket:
         return {}
 
     async def _measure_clock(self) -> tuple[MarketClock, int]:
-        sent_ms = time.time() * 1000
         server_ms = await self._ask(f"{self.name} clock", self._client.fetch_time)
         received_ms = time.time() * 1000
+        sent_ms = sent_at_ms.get()  # once it had waited for the budget
         if not isinstance(server_ms, int):
             raise_named(TypeError(f"its time is {server_ms!r}"), f"{self.name} clock", self._timeout_s)
         skew_ms = round(server_ms - (sent_ms + received_ms) / 2)
@@ -285,7 +284,6 @@ class ExchangeMarket:
             raise MarketUnavailable(f"{self.name} markets: the exchange listed none")
 
     async def _ask(self, subject: str, call: Callable[[], Awaitable[Answer]]) -> Answer:
-        await self._pace()
         try:
             return await call()
         except Exception as error:  # noqa: BLE001  ccxt's parsers raise anything over an answer of another shape; all get a name
@@ -298,14 +296,6 @@ class ExchangeMarket:
             yield
         except CandlewickError as error:
             raise_named(error, subject, self._timeout_s)
-
-    async def _pace(self) -> None:
-        if self._interval_s == 0:
-            return
-        now_s = asyncio.get_running_loop().time()
-        at_s = max(now_s, self._next_request_at_s)
-        self._next_request_at_s = at_s + self._interval_s
-        await asyncio.sleep(at_s - now_s)
 
     def _check_timeframe(self, timeframe: str) -> None:
         timeframe_ms(timeframe)

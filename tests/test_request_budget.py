@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from blocks.exchange import Exchange, open_exchange
 from blocks.exchange_budget import published_weight
+from candlewick.candles import MarketClock
 from candlewick.errors import RateLimited
 from candlewick.market.budget import (
     LONGEST_PAUSE_S,
@@ -346,6 +347,14 @@ def test_weight_that_other_programs_used_up_holds_the_budget_until_the_minute_en
     exchange.used_weight = "970"
     asyncio.run(ask())
     assert 0 < SharedBudget(exchange.budget_name).take(0.0, BINANCE) <= 60
+
+
+def test_the_wait_for_the_budget_is_not_taken_for_a_wrong_clock(exchange):
+    async def ask() -> list[MarketClock]:
+        async with open_exchange(Exchange(exchange_id="binance", api_url=exchange.url, requests_per_s=0.7)) as market:
+            return [await market.clock() for _ in range(2)]
+
+    assert [abs(clock.skew_ms) < 400 for clock in asyncio.run(ask())] == [True, True]
 
 
 def test_the_weight_of_a_minute_is_read_from_exchange_info():
