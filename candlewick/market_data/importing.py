@@ -101,7 +101,7 @@ def _look(path: Path, request: ImportRequest) -> tuple[FileLook, list[Note], lis
     symbol_notes, symbol_problems = judge_symbols(survey, request)
     inner = [line for line in survey.torn.lines if line not in survey.torn_end]
     if inner:
-        text = f"{len(inner):,} lines have another number of cells than the header:"
+        text = f"lines with another number of cells than the header: {len(inner):,}"
         problems.append(Problem("broken", text, "correct the file", tuple(inner[:5])))
     found = survey.times[choice.column]
     mixed = len([form for form in found.forms if form in UNITS]) > 1 or len(found.forms) > 1

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from candlewick.candles import CANDLE_SCHEMA, PRICE_COLUMNS
-from candlewick.market_data.importing_report import Note, Problem, numbered
+from candlewick.market_data.importing_report import Note, Problem, numbered, rows_text
 from candlewick.market_data.importing_schema import ImportRequest
 from candlewick.market_data.importing_volume import VolumeSurvey, with_base_volume
 from candlewick.quality.values import RULES
@@ -79,7 +79,7 @@ def bar_problems(judged: BarsJudged, request: ImportRequest) -> list[Problem]:
     """What keeps the file out."""
     found = []
     if judged.future:
-        text = f"{judged.future:,} rows lie in the future:"
+        text = f"times in the future in {rows_text(judged.future)}:"
         found.append(Problem("ambiguous", text, "say time_unit or timezone in the schema", numbered(judged.future_lines)))
     if judged.off_grid:
         found.append(_off_grid(judged, request))
@@ -92,7 +92,7 @@ def bar_problems(judged: BarsJudged, request: ImportRequest) -> list[Problem]:
         advice = "correct the file, or leave them out with --drop-broken; the gap stays a gap"
         found.append(Problem("broken", text, advice, numbered(judged.broken_lines)))
     if judged.unproved:
-        text = f"{judged.unproved:,} rows stand between swapped and unswapped volumes and do not tell which they are:"
+        text = f"between swapped and unswapped volumes {rows_text(judged.unproved)} cannot be told to be either:"
         advice = "say `volume: {swapped_before: DATE}` in the schema"
         found.append(Problem("ambiguous", text, advice, numbered(judged.unproved_lines)))
     if judged.conflicting and request.resolve is None:

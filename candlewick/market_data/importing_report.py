@@ -62,6 +62,15 @@ class ImportReport:
         return f"{format_utc(self.first_ms)} to {format_utc(self.end_ms)}"
 
 
+def rows_text(rows: int) -> str:
+    """Rows as text.
+
+    >>> rows_text(1), rows_text(1442)
+    ('1 row', '1,442 rows')
+    """
+    return f"{rows:,} row{'' if rows == 1 else 's'}"
+
+
 def numbered(lines: Iterable[int]) -> tuple[int, ...]:
     """The first few line numbers, in order."""
     return tuple(sorted(lines)[:ROWS_SHOWN])

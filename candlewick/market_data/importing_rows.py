@@ -8,7 +8,7 @@ import polars as pl
 
 from candlewick.market.file_names import symbol_key
 from candlewick.market_data.importing_columns import Roles
-from candlewick.market_data.importing_report import Note, Problem, numbered
+from candlewick.market_data.importing_report import Note, Problem, numbered, rows_text
 from candlewick.market_data.importing_schema import ImportRequest, ImportSchema
 from candlewick.market_data.importing_tables import Layout, Torn, read_batches
 from candlewick.market_data.importing_times import TimeSurvey, read_moments
@@ -89,7 +89,7 @@ def choose_time(roles: Roles, survey: Survey, schema: ImportSchema) -> tuple[Tim
         advice = "say `day_first: true` or `false`, or a time_format, in the schema"
         problems.append(Problem("ambiguous", text, advice, found.parts_lines))
     if found.unreadable:
-        text = f"{found.unreadable:,} rows of {chosen!r} have no time that can be read in one way:"
+        text = f"{chosen!r} has no time that can be read in one way in {rows_text(found.unreadable)}:"
         advice = "say time_unit (s, ms, us, ns) or time_format in the schema (%Y-%m-%d %I-%p reads 2019-10-17 09-AM)"
         problems.append(Problem("ambiguous", text, advice, found.unreadable_lines))
     return TimeChoice(chosen, tuple(ordered[1:]), day_first), problems
@@ -168,7 +168,7 @@ def judge_numbers(reading: Reading) -> list[Problem]:
     return [
         Problem(
             "ambiguous",
-            f"{rows:,} rows have in {column!r} what is no number:",
+            f"{column!r} holds what is no number in {rows_text(rows)}:",
             "write numbers with a point and nothing else in the cell, or name another column in the schema",
             numbered(reading.strange[column]),
         )

@@ -84,12 +84,12 @@ def read_moments(cells: pl.Series, schema: ImportSchema, day_first: bool) -> pl.
     """One row a cell: ``ms`` since 1970 UTC (null: it cannot be read), ``form``, and whether it names a ``zoned`` time."""
     if cells.dtype.is_temporal():
         return _typed(cells, schema)
-    if cells.dtype.is_numeric():
-        return _numbers(cells, schema)
     text = cells.cast(pl.String()).str.strip_chars()
-    numeric = text.str.contains(NUMBER).fill_null(False)
     if schema.time_format is not None:
         return _by_format(text, schema)
+    if cells.dtype.is_numeric():
+        return _numbers(cells, schema)
+    numeric = text.str.contains(NUMBER).fill_null(False)
     if numeric.all():
         return _numbers(_whole_or_float(text), schema)
     told = _texts(text, schema, day_first)

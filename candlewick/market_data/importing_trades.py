@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from candlewick.market_data.importing_report import Note, Problem, numbered
+from candlewick.market_data.importing_report import Note, Problem, numbered, rows_text
 from candlewick.market_data.importing_schema import ImportRequest
 from candlewick.market_data.schemas import TRADES_SCHEMA
 from candlewick.timeframes import DAY_MS
@@ -67,10 +67,10 @@ def trade_problems(judged: TradesJudged, request: ImportRequest) -> list[Problem
     """What keeps the file out."""
     found = []
     if judged.future:
-        text = f"{judged.future:,} rows lie in the future:"
+        text = f"times in the future in {rows_text(judged.future)}:"
         found.append(Problem("ambiguous", text, "say time_unit or timezone in the schema", numbered(judged.future_lines)))
     if judged.broken and not request.drop_broken:
-        text = f"{judged.broken:,} rows have no price or amount above 0:"
+        text = f"no price or amount above 0 in {rows_text(judged.broken)}:"
         advice = "correct the file, or leave them out with --drop-broken"
         found.append(Problem("broken", text, advice, numbered(judged.broken_lines)))
     if judged.conflicting and request.resolve is None:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import polars as pl
 
-from candlewick.market_data.importing_report import Note, Problem, numbered
+from candlewick.market_data.importing_report import Note, Problem, numbered, rows_text
 from candlewick.market_data.importing_schema import ImportSchema, SwappedBefore
 
 Reading = Literal["named", "swapped", "silent", "false"]
@@ -102,12 +102,14 @@ def judge_volumes(survey: VolumeSurvey, names: tuple[str, str], schema: ImportSc
         done = schema.volume if isinstance(schema.volume, str) else f"swapped before {schema.volume.swapped_before}"
         return [Note("volume", f"{told} by their names", f"taken as the schema says: {done}")], []
     if survey.false:
-        text = f"{base!r} and {quote!r} contradict the price in {survey.false:,} rows, whichever way they are read:"
+        text = f"{base!r} and {quote!r} contradict the price in {rows_text(survey.false)}, whichever way they are read:"
         advice = "say `volume: base` in the schema if the base volume is right all the same, or correct the file"
         return [], [Problem("ambiguous", text, advice, survey.false_lines)]
     if not survey.swapped:
-        proof = f"quote over base is the price in {survey.named:,} rows" if survey.named else "no row's price tells them apart"
+        proof = (
+            f"quote over base is the price in {rows_text(survey.named)}" if survey.named else "no row's price tells them apart"
+        )
         return [Note("volume", f"{told}; {proof}", "", survey.named)], []
-    part = f"base and quote stand in each other's column in {survey.swapped:,} rows (proved by the price)"
+    part = f"base and quote stand in each other's column in {rows_text(survey.swapped)} (proved by the price)"
     silent = f"; {survey.silent:,} rows do not tell and go with their neighbours" if survey.silent else ""
     return [Note("volume", f"{told} by their names; {part}{silent}", "swapped back", survey.swapped)], []
