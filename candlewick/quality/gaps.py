@@ -67,7 +67,7 @@ def check_gaps(bars: pl.DataFrame, sound: pl.DataFrame, context: CheckContext, s
         return []
     holes, downloaded = _split_by_coverage(holes, context)
     witnesses = [*_finer(holes, context), *_coarser(holes, sound, context), *_others(holes, context, same_exchange)]
-    quiet = _is_quiet(holes, sound, context)
+    quiet = _is_quiet(holes, bars, context)
     return [_finding(holes, hole, context, bool(downloaded[hole]), bool(quiet[hole]), witnesses) for hole in range(len(holes))]
 
 
@@ -175,7 +175,8 @@ def volume_excess(coarse: pl.DataFrame, bars: pl.DataFrame, context: CheckContex
 def _is_quiet(holes: Holes, bars: pl.DataFrame, context: CheckContext) -> Bools:
     """Whether silence is usual around each hole; bars without volume are silences as well."""
     limits, length = context.limits, context.length_ms
-    times = bar_opens(_traded_times(bars), context.series.timeframe)
+    there = bars.filter((pl.col("volume") != 0).fill_null(True))  # A bar that is broken is not silent.
+    times = bar_opens(opened_at_ms(there), context.series.timeframe)
     at = np.flatnonzero(np.diff(times) > length)
     starts, ends = times[at] + length, times[at + 1]
     single = starts[ends - starts == length]
