@@ -199,7 +199,8 @@ def _outcome(lake: Lake, asked: Asked, written: Written, finding: OpenFinding, n
     there = lake.read(series, span.since_ms, closed_ms).height
     missing = max(0, (closed_ms - span.since_ms) // timeframe_ms(series.timeframe) - there)
     if finding.kind == DAMAGED:
-        aside = f"set aside: {', '.join(asked.set_aside)}; " if asked.set_aside else ""
+        names = ", ".join(f"{name}.damaged" for name in asked.set_aside)
+        aside = f"set aside as {names}; " if names else ""
         return Outcome(finding, "repaired", f"{aside}{written.free.added.height:,} bars were fetched again")
     if finding in asked.plan.too_long:
         return too_long(finding, missing)
