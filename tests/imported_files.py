@@ -14,7 +14,7 @@ from candlewick.market_data.kinds import Kind
 from candlewick.timeframes import parse_utc
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
-NOW_MS = parse_utc("2026-01-01")
+NOW_MS = parse_utc("2026-11-01")
 HOURS = Series("mine", "BTC/USDT", "1h")
 PRICES = ["open", "high", "low", "close"]
 

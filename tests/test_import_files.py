@@ -39,7 +39,7 @@ def lake(tmp_path: Path) -> Lake:
     return Lake(str(tmp_path / "lake"))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     form=st.sampled_from(sorted(TOLD)),
     delimiter=st.sampled_from([",", ";", "\t", "|"]),
@@ -96,7 +96,7 @@ def test_importing_again_changes_no_byte(tmp_path: Path, lake: Lake) -> None:
 
 def test_the_lake_keeps_what_it_has_where_a_second_file_says_otherwise(tmp_path: Path, lake: Lake) -> None:
     imported(write(tmp_path / "first.csv", with_times(hours(), unix())), lake)
-    other = hours().with_columns(pl.when(OPENED == OPENED.max()).then(20099.0).otherwise("close").alias("close"))
+    other = hours().with_columns(pl.when(pl.int_range(pl.len()) == 47).then(20099.0).otherwise("close").alias("close"))
     other = other.with_columns(pl.max_horizontal("high", "close").alias("high"))
     report = imported(write(tmp_path / "second.csv", with_times(other, unix())), lake)
     assert (report.added, kinds(report)) == (0, {"revised"})
@@ -137,9 +137,7 @@ def test_units_may_change_from_row_to_row_and_that_is_said(tmp_path: Path, lake:
     mixed = pl.when(row < 20).then(unix() // 1000).when(row < 30).then(unix()).otherwise(unix(1000))
     report = imported(write(tmp_path / "mine.csv", with_times(hours(), mixed)), lake)
     assert lake.read(HOURS).equals(hours())
-    assert "20 rows in unix seconds, 18 in unix microseconds, 10 in unix milliseconds" in said(report, "time").replace(
-        "rows in unix micro", "in unix micro"
-    ) or all(part in said(report, "time") for part in ("20", "18", "10", "seconds", "milliseconds", "microseconds"))
+    assert said(report, "time").startswith("'time': 20 rows in unix seconds, 18 in unix microseconds, 10 in unix milliseconds")
     assert kinds(report) == {"mixed_units"}
 
 
@@ -201,11 +199,7 @@ def test_two_columns_of_times_must_agree(tmp_path: Path, lake: Lake) -> None:
     assert "'date' and 'unix' tell different times in 1 of 48 rows" in text
     assert "line 9: " in text
     assert imported(write(tmp_path / "wrong.csv", wrong), lake, {"columns": {"opened_at": "unix"}}).kept == 48
-    local = (
-        both.with_columns(OPENED=None)
-        .drop("OPENED")
-        .with_columns(hours().select((OPENED.dt.offset_by("5h")).dt.strftime("%Y-%m-%d %H:%M").alias("date")))
-    )
+    local = both.with_columns(hours().select(OPENED.dt.offset_by("5h").dt.strftime("%Y-%m-%d %H:%M").alias("date")))
     assert "5h off 'unix': clocks of another zone" in said(imported(write(tmp_path / "local.csv", local), lake), "time")
 
 
