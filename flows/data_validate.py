@@ -237,6 +237,7 @@ async def inspect(context: ValidationContext, asked: Inspecting) -> InspectedLak
 
 
 async def _chosen(context: ValidationContext, asked: Inspecting) -> Sequence[DataSeries]:
+    """All series where nothing is named, none of an empty lake; else at least one."""
     market = asked.market
     if market is not None and market.startswith(FILES):
         access = await open_market(market, asked.settings, None)
@@ -247,7 +248,7 @@ async def _chosen(context: ValidationContext, asked: Inspecting) -> Sequence[Dat
         for series in there
         if market in (None, series.market) and asked.symbol in (None, series.symbol) and asked.timeframe in (None, series.part)
     ]
-    if not chosen:
+    if not chosen and (there or any((asked.market, asked.symbol, asked.timeframe))):
         markets = ", ".join(name for name, _ in Counter(series.market for series in there).most_common()) or "nothing"
         raise UsageError(f"the lake has no such series; it has {len(there):,} series, of {markets}")
     return chosen

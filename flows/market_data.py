@@ -15,6 +15,7 @@ from flows.data_import import add_import_command
 from flows.data_repair import add_repair_command
 from flows.data_status import add_status_command
 from flows.data_sync import add_sync_command
+from flows.data_validate import add_validate_command
 
 app = command_app(
     "python -m flows.market_data",
@@ -24,6 +25,7 @@ app = command_app(
 )
 add_backfill_command(app)
 add_sync_command(app)
+add_validate_command(app)
 add_repair_command(app)
 add_status_command(app)
 add_export_command(app)

@@ -16,8 +16,8 @@ from tasks.candles import fetch_candles
 from tasks.market import FILES, MarketAccess, read_clock, read_instruments
 from tasks.patience import patient
 
-MAX_BARS = 1_000_000
-"""Bars that one comparison holds in memory (some 300 MB): the newest of the span. 114 years of hours, two of minutes."""
+MAX_BARS = 550_000
+"""Bars that one comparison holds in memory (some 250 MB): the newest of the span. 62 years of hours, a year of minutes."""
 FETCH_BARS = 50_000
 """Bars that are fetched in one piece."""
 

@@ -13,16 +13,18 @@ from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from candlewick.lake import Lake
-from candlewick.market_data.coverage import Span
+from candlewick.market_data.coverage import Coverage, Span
 from candlewick.market_data.kinds import DataSeries
 from candlewick.market_data.rows import AnySeries
-from candlewick.quality.comparison import Source, compare_sources
+from candlewick.quality.checks import check_series
+from candlewick.quality.comparison import Source, SourceComparison, compare_sources
+from candlewick.quality.limits import CheckContext
 from candlewick.quality.request import Comparing
 from candlewick.quality.verdict import disagreement_findings, judge
 from candlewick.reports.validation_text import disagreement_rows, inspected_rows, inspection_sentence, validation_markdown
 from candlewick.reports.validation_view import InspectedSeries, ValidationView
 from candlewick.store.data_runs import DataStore
-from candlewick.store.quality import QualityStore
+from candlewick.store.quality import CLASSIFIED_GAPS, QualityStore
 from candlewick.validation import Finding, finding_rows
 from tasks.reports import artifact_key
 
@@ -64,14 +66,25 @@ def _compare(
 ) -> ValidationView:
     ours, other = (lake.read(source.series, span.since_ms, span.until_ms) for source in sources)
     comparison = compare_sources(ours, other, *sources, asked.limits)
-    return ValidationView(
-        comparison=comparison, judgement=judge(comparison, asked.limits), notices=tuple(notices), command=command
-    )
+    judgement = judge(comparison, asked.limits)
+    found = disagreement_findings(comparison, judgement)
+    if judgement.verdict != "unusable":
+        found += told_by_other(ours, other, comparison, lake.coverage(sources[0].series))
+    return ValidationView(comparison=comparison, judgement=judgement, findings=found, notices=tuple(notices), command=command)
+
+
+def told_by_other(
+    ours: pl.DataFrame, other: pl.DataFrame, comparison: SourceComparison, coverage: Coverage
+) -> tuple[Finding, ...]:
+    """What the other source tells about ours beside disagreements: why bars are missing, and prices that cannot be."""
+    label, series = comparison.other.label, comparison.ours.series
+    findings = check_series(ours, CheckContext(series=series, coverage=coverage, others={label: other}))
+    return tuple(finding for finding in findings if label in finding.evidence)
 
 
 @task(name="record-validation", task_run_name="record the findings", cache_policy=NO_CACHE, timeout_seconds=300)
 async def record_comparison(stores: ValidationStores, view: ValidationView) -> Recorded:
-    """Keep the disagreements as findings about our series, settle those of before that are found no longer, and keep the verdict.
+    """Keep what was found about our series and the verdict; disagreements of before that are found no longer are settled.
 
     Raises LedgerError.
     """
@@ -80,7 +93,7 @@ async def record_comparison(stores: ValidationStores, view: ValidationView) -> R
 
 def _record(stores: ValidationStores, view: ValidationView, at: datetime) -> Recorded:
     found = view.comparison
-    series, findings = found.ours.series, disagreement_findings(found, view.judgement)
+    series, findings = found.ours.series, _news(stores, view)
     written = stores.quality.record(series, findings, at)
     settled = 0
     if found.span is not None and view.judgement.verdict != "unusable":
@@ -88,6 +101,16 @@ def _record(stores: ValidationStores, view: ValidationView, at: datetime) -> Rec
         settled = stores.quality.settle(gone, "repaired", f"found no longer when compared with {found.other.label}", at)
     stores.data.validated(series, at, view.judgement.verdict)
     return Recorded(written, settled)
+
+
+def _news(stores: ValidationStores, view: ValidationView) -> tuple[Finding, ...]:
+    """The findings, without holes that are known for the same already: somebody else may have told why."""
+    if not any(finding.kind.startswith("gap") for finding in view.findings):
+        return view.findings
+    known = stores.quality.findings(view.comparison.ours.series, kinds=CLASSIFIED_GAPS)
+    spans = known.select("kind", pl.col("span_start").dt.epoch("ms"), pl.col("span_end").dt.epoch("ms")).rows()
+    there = set(spans)
+    return tuple(one for one in view.findings if (one.kind, one.span_start_ms, one.span_end_ms) not in there)
 
 
 def _found_no_longer(stores: ValidationStores, view: ValidationView, told: pl.Series) -> list[str]:

@@ -6,7 +6,7 @@ import polars as pl
 from candlewick.candles import CANDLE_SCHEMA, PRICE_COLUMNS, Series
 from candlewick.quality.comparison import Source, SourceComparison, compare_sources
 from candlewick.quality.thresholds import Thresholds
-from candlewick.quality.verdict import Judgement, judge
+from candlewick.quality.verdict import Judgement, disagreement_findings, judge
 from candlewick.reports.validation_view import ValidationView
 from candlewick.timeframes import parse_utc, timeframe_ms
 
@@ -68,4 +68,6 @@ def judged(found: SourceComparison, limits: Thresholds | None = None) -> Judgeme
 def validation_view(ours: pl.DataFrame, other: pl.DataFrame, notices: tuple[str, ...] = (), command: str = "") -> ValidationView:
     """A judged comparison as the reports take it."""
     found = compared(ours, other)
-    return ValidationView(comparison=found, judgement=judged(found), notices=notices, command=command)
+    judgement = judged(found)
+    findings = disagreement_findings(found, judgement)
+    return ValidationView(comparison=found, judgement=judgement, findings=findings, notices=notices, command=command)

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from candlewick.candles import Series
-from candlewick.cli import command_app, run_command
+from candlewick.cli import run_command
 from candlewick.errors import UnknownSymbol, UsageError
 from candlewick.market_data.coverage import Span
 from candlewick.quality.request import Comparing, ValidationOptions, read_validation
@@ -20,7 +20,7 @@ from candlewick.store.data_runs import DataStore
 from candlewick.store.database import Database
 from candlewick.store.quality import QualityStore
 from flows import validation_sources
-from flows.data_validate import add_validate_command
+from flows.market_data import app
 from flows.validation_sources import ReachedSource, compared_span, complete_source, find_other, source_names
 from tasks.market import open_market
 from tests.compared_markets import HOUR_MS, START_MS, changed, elsewhere, market
@@ -34,8 +34,6 @@ ASKED = ["--market", "files:data#binance", "--against", "files:data#bitstamp", "
 
 def command(*words: str) -> int:
     """The exit code of `python -m flows.market_data validate …`."""
-    app = command_app("python -m flows.market_data", "market data")
-    add_validate_command(app)
     return run_command(app, ["validate", *words])
 
 
@@ -81,7 +79,8 @@ def test_a_comparison_finds_keeps_shows_and_later_settles_what_differs(
     assert told["verdict"] == "agree"
     assert told["notices"][0] == "files:data#bitstamp has no BTC/USDT: BTC/USD was taken"
     assert [(run["bars"], run["since_ms"]) for run in told["comparison"]["only_other"]] == [(3, START_MS + 300 * HOUR_MS)]
-    assert told["findings"] == {"written": 1, "settled": 0}
+    assert told["findings"] == {"written": 2, "settled": 0}
+    assert [one["kind"] for one in told["found"]] == ["disagreement", "gap_outage"]
     assert Path(told["report"]).is_file()
     (row,) = quality(sources).iter_rows(named=True)
     assert (row["state"], row["severity"], row["symbol"]) == ("open", "warning", "BTC/USDT")
@@ -89,7 +88,7 @@ def test_a_comparison_finds_keeps_shows_and_later_settles_what_differs(
     data = DataStore(Database(str(sources.directory / "ledger.duckdb")))
     assert data.series_states()["verdict"].to_list() == ["agree"]
     (run,) = data.runs()
-    assert (run.kind, run.status, run.series, run.findings) == ("validate", "success", 2, 1)
+    assert (run.kind, run.status, run.series, run.findings) == ("validate", "success", 2, 2)
     assert artifacts(prefect_server, run.flow_run_id or "") == {
         "validation-binance-btc-usdt-1h",
         "validation-binance-btc-usdt-1h-findings",
@@ -109,8 +108,10 @@ def test_a_comparison_finds_keeps_shows_and_later_settles_what_differs(
 def test_what_the_lake_has_is_looked_over_where_no_other_source_is_named(
     sources: Workplace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command() == 2
+    assert command("--market", "kraken") == 2
     assert "it has 0 series, of nothing" in capsys.readouterr().err
+    assert command() == 0
+    assert capsys.readouterr().out.startswith("0 series looked over")
     sources.lake.append(Series("binance", "BTC/USDT", "1h"), market(200), "binance", NOW)
     sources.lake.append(
         Series("kraken", "ETH/USD", "1h"), market(200, seed=5).filter(pl.int_range(pl.len()) != 50), "kraken", NOW

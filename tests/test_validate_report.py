@@ -111,8 +111,12 @@ def test_the_report_tells_every_hole_and_disagreement() -> None:
         assert f"{one.difference_bps:+,.1f}".replace("-", "−") in text
     assert view.notices[0] in text
     rows = disagreement_rows(view)
-    assert [row["kind"] for row in rows] == ["missing", "wick", "missing", "outlier"]
-    assert rows[2]["what"] == "missing at binance BTC/USDT"
+    assert [row["kind"] for row in rows] == [
+        "missing at bitstamp BTC/USD",
+        "wick",
+        "missing at binance BTC/USDT",
+        "outlier",
+    ]
 
 
 def test_a_criterion_that_is_not_met_is_a_warning_with_its_value_and_limit() -> None:

@@ -66,25 +66,30 @@ def _best(tried: Sequence[tuple[int, float]]) -> tuple[int, float]:
     return max(tried, key=lambda one: (one[1], -abs(one[0])))
 
 
-def _returns(places: Int64, closes: Floats, bars: int) -> Floats:
-    """Log returns on the whole grid, shape (bars,), NaN where a bar or the one before it is missing."""
-    found = np.full(bars, np.nan)
+@dataclass(frozen=True, slots=True)
+class _Returns:
+    """Log returns on the whole grid, 0 where a bar or the one before it is missing; their squares; 1.0 where they are known."""
+
+    values: Floats
+    squares: Floats
+    known: Floats
+
+
+def _returns(places: Int64, closes: Floats, bars: int) -> _Returns:
+    found, known = np.zeros(bars), np.zeros(bars)
     follows = np.diff(places) == 1
-    found[places[1:][follows]] = np.diff(np.log(closes))[follows]
-    known = np.abs(found[np.isfinite(found)])
-    middle = float(np.median(known)) if len(known) else 0.0
-    return np.clip(found, -_CLIP * middle, _CLIP * middle) if middle > 0 else found
+    rows, moves = places[1:][follows], np.diff(np.log(closes))[follows]
+    middle = float(np.median(np.abs(moves))) if len(moves) else 0.0
+    found[rows] = np.clip(moves, -_CLIP * middle, _CLIP * middle) if middle > 0 else moves
+    known[rows] = 1.0
+    return _Returns(found, found * found, known)
 
 
-def _correlation(ours: Floats, other: Floats, bars: int) -> float | None:
+def _correlation(ours: _Returns, other: _Returns, bars: int) -> float | None:
     """Of ours with the other's ``bars`` later; None where too few stand beside each other, or nothing moves."""
-    size = len(ours) - abs(bars)
-    if size < _FEWEST_RETURNS:
+    size = len(ours.values) - abs(bars)
+    one, two = slice(max(0, -bars), max(0, -bars) + size), slice(max(0, bars), max(0, bars) + size)
+    if size < _FEWEST_RETURNS or np.dot(ours.known[one], other.known[two]) < _FEWEST_RETURNS:
         return None
-    one, two = ours[max(0, -bars) :][:size], other[max(0, bars) :][:size]
-    both = np.isfinite(one) & np.isfinite(two)
-    if int(both.sum()) < _FEWEST_RETURNS:
-        return None
-    one, two = one[both], two[both]
-    size_of_both = float(np.sqrt(np.dot(one, one) * np.dot(two, two)))
-    return float(np.dot(one, two)) / size_of_both if size_of_both > 0 else None
+    sizes = np.dot(ours.squares[one], other.known[two]) * np.dot(ours.known[one], other.squares[two])
+    return float(np.dot(ours.values[one], other.values[two]) / np.sqrt(sizes)) if sizes > 0 else None

@@ -79,6 +79,8 @@ def render_validation(view: ValidationView, report: Path | None) -> RenderableTy
         blocks += [indented(f"- {disagreement_text(one, found.other.label)}") for one in worst[:MOST_SHOWN]]
         if len(worst) > MOST_SHOWN:
             blocks.append(indented(f"... and {len(worst) - MOST_SHOWN:,} more"))
+    if view.found_text:
+        blocks += [heading("Kept in the quality table"), indented(view.found_text)]
     if report is not None:
         blocks += [heading("Report"), indented(str(report))]
     return Group(*blocks)
@@ -112,7 +114,7 @@ def validation_markdown(view: ValidationView, report: Path | None) -> str:
     lines += [f"- {markdown_cell(notice)}" for notice in view.all_notices]
     lines += [
         "",
-        "| | |",
+        "| Figure | Value |",
         "|---|---|",
         *(f"| {markdown_cell(name)} | {markdown_cell(text)} |" for name, text in validation_figures(found)),
     ]
@@ -120,6 +122,8 @@ def validation_markdown(view: ValidationView, report: Path | None) -> str:
     for one in view.judgement.criteria:
         cells = (one.name, one.value, one.limit, "met" if one.is_met else "**not met**")
         lines.append(f"| {' | '.join(markdown_cell(cell) for cell in cells)} |")
+    if view.found_text:
+        lines += ["", f"Kept in the quality table: {view.found_text}"]
     if report is not None:
         lines += ["", f"Report: `{report}`"]
     return "\n".join(lines) + "\n"
@@ -127,19 +131,23 @@ def validation_markdown(view: ValidationView, report: Path | None) -> str:
 
 def disagreement_rows(view: ValidationView) -> list[dict[str, str]]:
     """The largest disagreements and longest holes as rows of Prefect's table artifact, in order of time."""
-    found = view.comparison
-    rows = [
-        (one.since_ms, one.until_ms, one.bars, one.cause.replace("_", " "), disagreement_text(one, found.other.label))
-        for one in sorted(found.disagreements, key=lambda one: -abs(one.difference_bps))[:MAX_ARTIFACT_ROWS]
-    ]
+    found, empty = view.comparison, dict.fromkeys(("price", "here", "there", "bps"), "")
+    rows: list[tuple[int, dict[str, str]]] = []
+    for one in sorted(found.disagreements, key=lambda one: -abs(one.difference_bps))[:MAX_ARTIFACT_ROWS]:
+        values = {"here": f"{one.ours:.10g}", "there": f"{one.other:.10g}", "bps": f"{one.difference_bps:+,.1f}"}
+        row = _row(one.since_ms, one.until_ms, one.bars, one.cause.replace("_", " "))
+        rows.append((one.since_ms, {**row, "price": one.column, **values}))
     for source, lacking in ((found.ours, found.only_other), (found.other, found.only_ours)):
         longest = sorted(lacking, key=lambda run: -run.bars)[:MAX_ARTIFACT_ROWS]
-        rows += [(run.since_ms, run.until_ms, run.bars, "missing", f"missing at {source.label}") for run in longest]
-    rows.sort()
-    return [
-        {"from": format_utc(since), "to": format_utc(until), "bars": f"{bars:,}", "kind": kind, "what": text}
-        for since, until, bars, kind, text in rows
-    ]
+        rows += [
+            (run.since_ms, {**_row(run.since_ms, run.until_ms, run.bars, f"missing at {source.label}"), **empty})
+            for run in longest
+        ]
+    return [row for _, row in sorted(rows, key=lambda one: one[0])]
+
+
+def _row(since_ms: int, until_ms: int, bars: int, kind: str) -> dict[str, str]:
+    return {"from": format_utc(since_ms), "to": format_utc(until_ms), "bars": f"{bars:,}", "kind": kind}
 
 
 def inspection_sentence(series: Sequence[InspectedSeries]) -> str:

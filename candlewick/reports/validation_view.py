@@ -1,5 +1,6 @@
 """What a validation says: a comparison with its verdict and what is to be known beside it, or series that were looked over."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -15,10 +16,11 @@ from candlewick.validation import Finding, Severity
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidationView:
-    """``notices`` say what was chosen or left out; ``command`` does it again."""
+    """``findings`` are what the quality table keeps; ``notices`` say what was chosen or left out; ``command`` does it again."""
 
     comparison: SourceComparison
     judgement: Judgement
+    findings: tuple[Finding, ...] = ()
     notices: tuple[str, ...] = ()
     command: str = ""
 
@@ -39,6 +41,12 @@ class ValidationView:
         return f"{lead}: {'; '.join(reasons)}."
 
     @property
+    def found_text(self) -> str:
+        """``disagreement 31, gap outage 24``; empty where nothing was found."""
+        counts = Counter(finding.kind for finding in self.findings)
+        return ", ".join(f"{kind.replace('_', ' ')} {count:,}" for kind, count in counts.items())
+
+    @property
     def all_notices(self) -> tuple[str, ...]:
         """The notices, and what the volumes look like."""
         return (*self.notices, *volume_notes(self.comparison))
@@ -51,6 +59,7 @@ class ValidationView:
             "criteria": as_json(self.judgement.criteria),
             "notices": list(self.all_notices),
             "comparison": self.comparison.to_document(),
+            "found": as_json(self.findings),
             "command": self.command,
         }
 
