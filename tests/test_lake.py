@@ -205,6 +205,14 @@ def test_chunks_of_any_size_in_any_order_and_any_number_of_times_end_in_the_same
     assert len(_content(whole)) == 3
 
 
+def test_a_month_of_minutes_in_pieces_is_the_same_file_as_in_one(tmp_path: Path):
+    """Large frames are written in the pieces they are held in, unless they are joined first."""
+    minutes, end = Series("binance", "BTC/USDT", "1m"), 10 * 24 * 60
+    _put_chunks(str(tmp_path / "whole"), [(0, end)], minutes)
+    _put_chunks(str(tmp_path / "pieces"), [(0, 1000), (1000, end)], minutes)
+    assert _content(tmp_path / "pieces") == _content(tmp_path / "whole")
+
+
 def test_two_processes_that_put_the_same_series_at_once_end_in_the_same_bytes(tmp_path: Path):
     chunks = [(first, first + 50) for first in range(0, 1000, 50)]
     context = multiprocessing.get_context("spawn")
