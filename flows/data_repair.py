@@ -24,7 +24,7 @@ from candlewick.logs import bind_correlation_id
 from candlewick.market_data.mending import SeriesRepair, take_open
 from candlewick.market_data.repair_report import COLUMNS, RepairReport, outcome_rows, repair_sentence
 from candlewick.market_data.repairing import OpenFinding, Outcome, RepairPlan, RepairRequest, plan_repair
-from candlewick.market_data.rows import DataRun, DataRunStatus
+from candlewick.market_data.rows import DataRun, DataRunStatus, FindingState
 from candlewick.settings import load_settings
 from candlewick.store.data_runs import DataStore
 from candlewick.store.database import Database
@@ -207,8 +207,9 @@ def _final_state(report: RepairReport) -> State[RepairReport]:
 
 
 def add_repair_command(app: App) -> None:
-    """Give ``app`` the command of this module."""
+    """Give ``app`` the commands of this module."""
     app.command(repair_command, name="repair")
+    app.command(settle_command, name="settle")
 
 
 def repair_command(
@@ -236,3 +237,18 @@ def repair_command(
     if not report.failures:
         return SUCCESS
     return PARTIAL if any(one.state != "open" for one in report.outcomes) else FAILURE
+
+
+def settle_command(
+    findings: Annotated[tuple[str, ...], Parameter(help="Ids, or the beginnings of ids, as repair --dry-run shows them.")],
+    *,
+    because: Annotated[str, Parameter(help="Why it is so, for those who ask later.")],
+    reopen: Annotated[bool, Parameter(help="Open them again instead.")] = False,
+) -> int:
+    """Say of findings that somebody has looked at them: they are explained, and no longer count against a window."""
+    settings = load_settings()
+    quality = QualityStore(Database(settings.store.url, settings.store.lock_timeout_s))
+    state: FindingState = "open" if reopen else "explained"
+    changed = quality.settle(quality.whole_ids(findings), state, because, datetime.now(UTC))
+    print(f"{changed} finding{'' if changed == 1 else 's'} {'opened again' if reopen else 'explained'}.")
+    return SUCCESS

@@ -20,7 +20,10 @@ class RepairReport:
     """What could not be asked, by series: the market was away, or cannot be asked again."""
 
 
+SHOWN_ID = 8
+"""So much of a finding's id is shown; `settle` takes the beginning of one."""
 COLUMNS: Mapping[str, str] = {
+    "id": "id",
     "series": "series",
     "kind": "finding",
     "span_start": "from",
@@ -34,6 +37,7 @@ def outcome_rows(report: RepairReport) -> list[dict[str, object]]:
     """One row a finding: COLUMNS, and what identifies it."""
     return [
         {
+            "id": one.finding.finding_id[:SHOWN_ID],
             "finding_id": one.finding.finding_id,
             "series": f"{one.finding.series.market} {one.finding.series.symbol} {one.finding.series.timeframe}",
             "kind": one.finding.kind,

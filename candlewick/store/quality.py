@@ -121,6 +121,19 @@ class QualityStore:
         """Findings of the series that are open and have a part in the span, as ``findings`` answers them."""
         return self.findings(series, state="open", since_ms=span.since_ms, until_ms=span.until_ms)
 
+    def whole_ids(self, beginnings: Iterable[str]) -> tuple[str, ...]:
+        """The ids that begin so, each of one finding alone. Raises UsageError naming the first that is none's or several's."""
+        known, whole = self.findings()["finding_id"].to_list(), []
+        for beginning in beginnings:
+            found = [one for one in known if beginning and one.startswith(beginning)]
+            if len(found) != 1:
+                raise UsageError(
+                    f"{beginning!r} is the beginning of {len(found) or 'no'} finding{'' if len(found) == 1 else 's'}'s id: "
+                    "`python -m flows.market_data repair --dry-run` lists the open ones"
+                )
+            whole += found
+        return tuple(whole)
+
     def settle(self, finding_ids: Iterable[str], state: FindingState, explanation: str, at: datetime) -> int:
         """Say what became of findings; the number of rows changed. ``open`` opens them again.
 
