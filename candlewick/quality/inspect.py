@@ -3,7 +3,7 @@
 A long series is read in parts of MOST_ROWS rows, each with some bars of its neighbours, so that memory does not grow with it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -11,10 +11,11 @@ import polars as pl
 from candlewick.candles import Series, opened_at_ms
 from candlewick.errors import LakeDamaged
 from candlewick.lake import Lake
-from candlewick.lake_keys import AnySeries, as_data_series
-from candlewick.market_data.coverage import Coverage
+from candlewick.lake_keys import AnySeries, as_data_series, folder_key, table_of
+from candlewick.market_data.coverage import Coverage, Span
 from candlewick.market_data.gold import is_made_of
 from candlewick.market_data.kinds import DataSeries
+from candlewick.partitions import damaged_partitions, partition_span
 from candlewick.quality.checks import check_series
 from candlewick.quality.kinds_checks import check_kind
 from candlewick.quality.limits import CheckContext, CheckLimits
@@ -52,21 +53,53 @@ def inspect_series(
     data = as_data_series(series)
     try:
         span = lake.span(data)
+        found = _inspect(lake, data, span, now_ms, others or {}, Coverage())
     except LakeDamaged as error:
-        return (_damaged(error, lake.coverage(data)),)
-    if span is None:
-        return ()
-    found = (
-        _inspect_candles(lake, data.candles, span, now_ms, others or {})
-        if data.kind == "ohlcv"
-        else _inspect_kind(lake, data, span)
-    )
+        damaged = _damaged_spans(lake, data)
+        if not damaged.spans:
+            raise
+        covered = (*lake.coverage(data).spans, *damaged.spans)
+        span = min(one.since_ms for one in covered), max(one.until_ms for one in covered) - 1
+        found = [*_damaged(error, damaged, covered), *_inspect(lake, data, span, now_ms, others or {}, damaged)]
     return tuple(sorted(dict.fromkeys(found), key=lambda one: (one.span_start_ms, one.span_end_ms, one.kind, one.evidence)))
 
 
-def _damaged(error: LakeDamaged, coverage: Coverage) -> Finding:
-    start, end = (coverage.spans[0].since_ms, coverage.spans[-1].until_ms) if coverage.spans else (0, 1)
-    return Finding("damaged_file", "error", start, end, str(error))
+def _inspect(
+    lake: Lake,
+    data: DataSeries,
+    span: tuple[int, int] | None,
+    now_ms: int | None,
+    others: Mapping[str, Series],
+    damaged: Coverage,
+) -> list[Finding]:
+    if span is None:
+        return []
+    if data.kind == "ohlcv":
+        return _inspect_candles(lake, data.candles, span, now_ms, others, damaged)
+    return _inspect_kind(lake, data, span, damaged)
+
+
+def _damaged_spans(lake: Lake, series: DataSeries) -> Coverage:
+    """The times of the files that cannot be read."""
+    names = lake.read_in(folder_key(series), lambda held: damaged_partitions(held, table_of(series)))
+    return Coverage.of(partition_span(name) for name in names)
+
+
+def _damaged(error: LakeDamaged, damaged: Coverage, covered: Sequence[Span]) -> list[Finding]:
+    """One finding a run of files, as far as the series reaches."""
+    first, last = min(one.since_ms for one in covered), max(one.until_ms for one in covered)
+    return [
+        Finding("damaged_file", "error", max(one.since_ms, first), min(one.until_ms, last), str(error)) for one in damaged.spans
+    ]
+
+
+def _read(lake: Lake, series: DataSeries, since_ms: int, until_ms: int, damaged: Coverage) -> pl.DataFrame:
+    """The rows of a span but for those in damaged files."""
+    if not damaged.spans:
+        return lake.read_rows(series, since_ms, until_ms)
+    # A span that ends where the next file begins opens that file, too: it ends one millisecond before.
+    parts = [lake.read_rows(series, one.since_ms, one.until_ms - 1) for one in damaged.missing(Span(since_ms, until_ms))]
+    return pl.concat([pl.DataFrame(schema=dict(table_of(series).schema)), *parts])
 
 
 def _parts(first_ms: int, last_ms: int, step_ms: int) -> Iterator[_Part]:
@@ -78,25 +111,24 @@ def _parts(first_ms: int, last_ms: int, step_ms: int) -> Iterator[_Part]:
 
 
 def _inspect_candles(
-    lake: Lake, series: Series, span: tuple[int, int], now_ms: int | None, others: Mapping[str, Series]
+    lake: Lake, series: Series, span: tuple[int, int], now_ms: int | None, others: Mapping[str, Series], damaged: Coverage
 ) -> list[Finding]:
     coarser, finer = _relatives(lake, series)
     around_ms = max([AROUND_BARS * timeframe_ms(series.timeframe), *(2 * timeframe_ms(one.timeframe) for one in coarser)])
     finest = min([series, *finer], key=lambda one: timeframe_ms(one.timeframe))
     coverage = lake.coverage(series)
+    for one in damaged.spans:  # What a damaged file held is neither an outage nor silence.
+        coverage = coverage.without(one)
     findings: list[Finding] = []
     before: pl.DataFrame | None = None
     for part in _parts(*span, MOST_ROWS * timeframe_ms(finest.timeframe)):
         start, end = part.since_ms - around_ms, part.until_ms + around_ms
-        try:
-            bars = lake.read(series, start, end)
-        except LakeDamaged as error:
-            findings.append(Finding("damaged_file", "error", max(part.since_ms, span[0]), part.until_ms, str(error)))
-            continue
+        bars = _read(lake, DataSeries.of_candles(series), start, end, damaged)
         if bars.is_empty():
             continue  # A hole longer than the part ends in a later one, where the bars before it are kept for it.
         if before is not None and opened_at_ms(before)[-1] < opened_at_ms(bars)[0]:
             bars = pl.concat([before, bars])
+        start = min(start, int(opened_at_ms(bars)[0]))  # What lies beside a hole longer than a part is looked at, too.
         context = CheckContext(
             series=series,
             now_ms=now_ms if part.is_last else None,
@@ -106,9 +138,15 @@ def _inspect_candles(
             others={name: frame for name, one in others.items() if (frame := _beside(lake, one, start, end)) is not None},
             limits=CheckLimits(),
         )
-        findings += [finding for finding in check_series(bars, context) if part.holds(finding)]
+        told = [finding for finding in check_series(bars, context) if part.holds(finding)]
+        findings += [finding for finding in told if not _is_in(finding, damaged)]
         before = bars[-AROUND_BARS:]
     return findings
+
+
+def _is_in(finding: Finding, damaged: Coverage) -> bool:
+    """Whether it is about the bars that a damaged file held."""
+    return finding.kind == "gap_not_downloaded" and damaged.covers(Span(finding.span_start_ms, finding.span_end_ms))
 
 
 def _relatives(lake: Lake, series: Series) -> tuple[list[Series], list[Series]]:
@@ -128,17 +166,16 @@ def _beside(lake: Lake, series: Series, since_ms: int, until_ms: int) -> pl.Data
     return frame if frame.height else None
 
 
-def _inspect_kind(lake: Lake, series: DataSeries, span: tuple[int, int]) -> list[Finding]:
+def _inspect_kind(lake: Lake, series: DataSeries, span: tuple[int, int], damaged: Coverage) -> list[Finding]:
     """Trades are read by the month, other kinds as a whole: they have some rows a day."""
     coverage = lake.coverage(series)
+    for one in damaged.spans:
+        coverage = coverage.without(one)
     step_ms = _EVENTS_PART_MS if series.kind == "trades" else span[1] - span[0] + 1
     findings: list[Finding] = []
     start = span[0]
     while start <= span[1]:
-        try:
-            rows = lake.read_rows(series, start, start + step_ms)
-            findings += check_kind(rows, series, coverage)
-        except LakeDamaged as error:
-            findings.append(Finding("damaged_file", "error", start, min(start + step_ms, span[1] + 1), str(error)))
+        rows = _read(lake, series, start, start + step_ms, damaged)
+        findings += [one for one in check_kind(rows, series, coverage) if not _is_in(one, damaged)]
         start += step_ms
     return findings
