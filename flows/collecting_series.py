@@ -29,6 +29,7 @@ class SeriesDownload:
         self.keeping = collection.keeping
         self.access = access
         self.wanted = wanted
+        self.now_ms = now_ms
         self.until_ms = now_ms if wanted.until_ms is None else min(now_ms, wanted.until_ms)
         market = access.market.series(wanted.symbol, wanted.timeframe).market
         self.series = DataSeries(market, wanted.symbol, wanted.kind, wanted.timeframe)
@@ -123,7 +124,7 @@ class SeriesDownload:
         """Fetch the next chunk; the size of the one after, and what is left then."""
         chunk = next_chunk(left, key.timeframe, size)
         known_ms = await asyncio.to_thread(self._last_before, key, chunk.since_ms)
-        plan = ChunkPlan(DataSeries.of_candles(key), chunk, self.until_ms, known_ms)
+        plan = ChunkPlan(DataSeries.of_candles(key), chunk, self.now_ms, known_ms)
         try:
             done = await patient(fetch_chunk, self.access)(self.access, self.keeping, plan)
         except MarketUnavailable:
@@ -163,7 +164,8 @@ class SeriesDownload:
 
     async def _take_events(self) -> None:
         """Funding, open interest or trades."""
-        done = await fetch_events(self.access, self.keeping, self.series, self.wanted.since_ms, self.until_ms)
+        span = Span(self.wanted.since_ms, self.until_ms)
+        done = await fetch_events(self.access, self.keeping, self.series, span, self.now_ms)
         self.rows += done.added
         self.requests += done.requests
         self.chunks += done.chunks

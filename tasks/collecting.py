@@ -16,6 +16,7 @@ from prefect.context import FlowRunContext
 
 from candlewick.market_data.kinds import DataSeries
 from candlewick.market_data.wanted import CollectReport
+from candlewick.quality.inspect import inspect_series
 from candlewick.reports.collected import collected_lines, collected_rows
 from candlewick.timeframes import utc
 from tasks.ingest import Keeping
@@ -55,8 +56,6 @@ async def look_over(keeping: Keeping, series: DataSeries, now_ms: int) -> int:
 
 
 def _look_over(keeping: Keeping, series: DataSeries, now_ms: int) -> int:
-    from candlewick.quality.inspect import inspect_series
-
     findings = inspect_series(keeping.lake, series, now_ms)
     return keeping.quality.record(series, findings, utc(now_ms))
 

@@ -42,14 +42,14 @@ class EventsDone:
     notes: tuple[str, ...] = ()
 
 
-async def fetch_events(access: MarketAccess, keeping: Keeping, series: DataSeries, since_ms: int, until_ms: int) -> EventsDone:
-    """Fetch what the lake lacks of a series that is no candles. Raises UsageError where the market does not offer it."""
+async def fetch_events(access: MarketAccess, keeping: Keeping, series: DataSeries, wanted: Span, now_ms: int) -> EventsDone:
+    """Fetch what the lake lacks of a series that is no candles. ``now_ms`` is the market's clock. Raises UsageError where the market does not offer it."""
     if not isinstance(access.market, ExchangeMarket):
         return await _copy_funding(access, keeping, series)
     step_ms = timeframe_ms(series.timeframe) if series.timeframe else 1
-    end_ms = until_ms // step_ms * step_ms
+    end_ms = wanted.until_ms // step_ms * step_ms
     coverage = await asyncio.to_thread(keeping.lake.coverage, series)
-    missing = coverage.missing(Span(since_ms, end_ms)) if since_ms < end_ms else ()
+    missing = coverage.missing(Span(wanted.since_ms, end_ms)) if wanted.since_ms < end_ms else ()
     added, requests, chunks = 0, 0, 0
     notes: list[str] = []
     for span in missing:
@@ -57,7 +57,7 @@ async def fetch_events(access: MarketAccess, keeping: Keeping, series: DataSerie
         while since < span.until_ms:
             chunk = Span(since, min(since + _CHUNK_MS[series.kind], span.until_ms))
             try:
-                told, asked = await patient(fetch_event_chunk, access)(access, keeping, series, chunk, until_ms)
+                told, asked = await patient(fetch_event_chunk, access)(access, keeping, series, chunk, now_ms)
             except CandlesNotKept as gone:
                 if gone.first_ms <= since:
                     raise

@@ -131,6 +131,7 @@ def prepare() -> None:
     """Do once what every cycle would do: imports, machine code. Nothing of polars is called, its threads die in a fork."""
     from decimal import Decimal
 
+    import ccxt.async_support  # noqa: F401 - imported when an exchange is opened
     import numpy as np
     import pyarrow.compute  # noqa: F401 - imported when a frame is first converted
 

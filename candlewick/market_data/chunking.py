@@ -16,8 +16,8 @@ from candlewick.timeframes import DAY_MS, floor_to_bar, timeframe_ms
 Strategy = Literal["adaptive", "fixed"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
-LEAST_BARS, MOST_BARS = 1_000, 50_000
-"""Bars of the smallest and the largest chunk; the largest holds some 30 MB while it is fetched."""
+LEAST_BARS, MOST_BARS = 1_000, 30_000
+"""Bars of the smallest and the largest chunk; the largest holds some 20 MB while it is fetched."""
 _FIRST_SPAN_MS = 7 * DAY_MS
 _FIRST_LEAST_BARS = 10_000
 

@@ -31,7 +31,8 @@ class Wanted:
     candles: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.market} {self.symbol} {self.timeframe if self.kind == 'ohlcv' else ' '.join((self.kind, self.timeframe))}"
+        kind = () if self.kind == "ohlcv" else (self.kind,)
+        return " ".join(filter(None, (self.market, self.symbol, *kind, self.timeframe)))
 
 
 @dataclass(frozen=True, slots=True)
