@@ -158,7 +158,7 @@ def deployed_flow(deployment: Mapping[str, object]) -> Flow[..., object]:
 
 def test_every_deployment_example_is_one_that_the_flow_accepts(my_strategies: Path) -> None:
     for deployment in deployment_examples():
-        parameters = deployment["parameters"]
+        parameters = deployment.get("parameters", {})
         assert isinstance(parameters, dict)
         flow = deployed_flow(deployment)
         flow.validate_parameters(parameters)
