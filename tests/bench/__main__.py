@@ -1,6 +1,7 @@
 """`make bench`: measure, print against the bounds, exit 1 where one is exceeded.
 
-`--write` puts it into docs/benchmarks.md; `--only=paper` and `--only=backtests` measure one half (and do not write).
+`--write` puts it into docs/benchmarks.md; `--only=paper`, `--only=backtests` and `--only=data` measure one part (and do not
+write).
 """
 
 import json
@@ -12,26 +13,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from candlewick.serving import answers
-from tests.bench import race
+from tests.bench import data, race
+from tests.bench.bounds import Bound, Measurements, held_against
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
-
-
-@dataclass(frozen=True)
-class Bound:
-    """One figure and what it may be at the most."""
-
-    measurement: str
-    figure: str
-    text: str
-    limit: float | None
-    unit: str
+PARTS = ("paper", "backtests", "data")
 
 
 BOUNDS = (
@@ -68,14 +59,18 @@ BOUNDS = (
 def main() -> int:
     """Run every measurement in a fresh process: the paper cycles against one Prefect server, the race of backtests without."""
     only = next((word.partition("=")[2] for word in sys.argv[1:] if word.startswith("--only=")), "")
-    if only not in ("", "paper", "backtests"):
-        raise SystemExit(f"--only is paper or backtests; it was {only!r}")
+    if only not in ("", *PARTS):
+        raise SystemExit(f"--only is one of {', '.join(PARTS)}; it was {only!r}")
     tables, wrong = [], []
-    if only != "backtests":
+    if only in ("", "paper"):
         table, exceeded = report(measure_paper())
         tables += ["## Paper trading", "", *table, ""]
         wrong += exceeded
-    if only != "paper":
+    if only in ("", "data"):
+        table, exceeded = held_against(data.BOUNDS, measure_data())
+        tables += ["## Market data", "", *table, ""]
+        wrong += exceeded
+    if only in ("", "backtests"):
         table, exceeded = race.report(race_backtests())
         tables += ["## Backtests", "", *table, ""]
         wrong += exceeded
@@ -86,7 +81,7 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def measure_paper() -> dict[str, dict[str, float]]:
+def measure_paper() -> Measurements:
     """The paper cycles, and a backtest through its flow."""
     with tempfile.TemporaryDirectory(prefix="candlewick-bench-") as home, tempfile.TemporaryDirectory() as folder:
         environment = {
@@ -103,6 +98,13 @@ def measure_paper() -> dict[str, dict[str, float]]:
         finally:
             os.killpg(server.pid, signal.SIGTERM)
             server.wait(30)
+
+
+def measure_data() -> Measurements:
+    """The lake, its status, its checks and its exports; no server is needed."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    names = dict.fromkeys(bound.measurement for bound in data.BOUNDS)
+    return {name: measure(name, ["tests.bench.data", name], environment) for name in names}
 
 
 def race_backtests() -> race.Measured:
@@ -146,19 +148,13 @@ def measure(name: str, command: list[str], environment: dict[str, str]) -> dict[
     return figures
 
 
-def report(measured: dict[str, dict[str, float]]) -> tuple[list[str], list[str]]:
+def report(measured: Measurements) -> tuple[list[str], list[str]]:
     """The table's lines, and the texts of the bounds that are exceeded."""
-    rows, exceeded = [], []
-    for bound in BOUNDS:
-        value = measured[bound.measurement][bound.figure]
-        limit = "" if bound.limit is None else f"{bound.limit:g} {bound.unit}"
-        verdict = "" if bound.limit is None else "kept" if value <= bound.limit else "EXCEEDED"
-        rows.append((bound.text, f"{value:.3g} {bound.unit}".strip() if bound.unit else f"{value:.0f}", limit, verdict))
-        exceeded += [bound.text] if verdict == "EXCEEDED" else []
+    table, exceeded = held_against(BOUNDS, measured)
     runs = measured["task_runs"]
     if runs["task_runs_1_bar"] != runs["task_runs_2000_bars"]:
         exceeded.append("task runs per cycle grow with bars")
-    return ["| what | measured | bound | |", "|---|--:|--:|---|", *(f"| {' | '.join(row)} |" for row in rows)], exceeded
+    return table, exceeded
 
 
 def write(tables: list[str]) -> None:
