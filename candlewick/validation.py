@@ -273,7 +273,8 @@ def _gaps(candles: pl.DataFrame, length_ms: int, after_ms: int | None) -> list[F
 def find_repeated(candles: pl.DataFrame, length_ms: int) -> list[Finding]:
     """`repeated_candle`: bars that traded and agree in five numbers to the last digit: none in a million good bars do."""
     traded = candles.filter((pl.col("volume") > 0) & (pl.col("high") > pl.col("low")))
-    found = traded.filter(~pl.struct(_NUMBERS).is_first_distinct())
+    alike = traded.filter(pl.col("volume").is_duplicated())  # A copy has the volume, too: few bars are compared as a whole.
+    found = alike.filter(~pl.struct(_NUMBERS).is_first_distinct())
     return [
         Finding("repeated_candle", "warning", start, end, f"{bars} bars have exactly the numbers of an earlier bar; kept")
         for start, end, bars in _runs(found, length_ms)
@@ -301,12 +302,10 @@ def volume_jumps(candles: pl.DataFrame, length_ms: int) -> list[VolumeJump]:
     """Where the median volume of the LEVEL_BARS before and after differ by LEVEL_FACTOR: the sharpest bar of each such place."""
     if candles.height < 2 * LEVEL_BARS:
         return []
-    before = pl.col("volume").rolling_median(LEVEL_BARS).shift(1)
-    after = pl.col("volume").reverse().rolling_median(LEVEL_BARS).reverse()
-    levels = candles.select(
+    levels = candles.with_columns(level=pl.col("volume").rolling_median(LEVEL_BARS)).select(
         _TIME.alias("time"),
-        before.alias("before"),
-        after.alias("after"),
+        pl.col("level").shift(1).alias("before"),
+        pl.col("level").shift(1 - LEVEL_BARS).alias("after"),
         pl.col("volume"),
         pl.col("volume").shift(1).alias("last"),
     )

@@ -26,18 +26,19 @@ LEAST_SCALE = 0.0002
 """Two basis points: the rounding of a price is no measure of a market."""
 _MAD_TO_SIGMA = 1.4826
 _LEAST_BARS = 10
+_MOST_PLACES = 5_000
+"""More places than this are looked at by one pass over all bars."""
 
 
 def check_outliers(bars: pl.DataFrame, context: CheckContext, same_exchange: frozenset[str]) -> list[Finding]:
     """`outlier` in sound ``bars`` (sorted, one a time). A bar that several rules tell is told once, by the first."""
     if bars.height < _LEAST_BARS:
         return []
-    rush = _rush(bars, context.limits)
     told = np.zeros(bars.height, np.bool_)
     findings: list[Finding] = []
     for name in sorted(context.others, key=lambda name: (name not in same_exchange, name)):
-        findings += _beside(bars, name, name in same_exchange, context, rush, told)
-    return [*findings, *_spikes(bars, context, rush, told)]
+        findings += _beside(bars, name, name in same_exchange, context, told)
+    return [*findings, *_spikes(bars, context, told)]
 
 
 def _rolling_median(values: Floats, window: int) -> Floats:
@@ -47,23 +48,34 @@ def _rolling_median(values: Floats, window: int) -> Floats:
     return medians
 
 
-def _rush(bars: pl.DataFrame, limits: CheckLimits) -> Floats:
-    """Each bar's volume over the usual one around it; infinite where nothing is usual."""
+def _median_around(values: Floats, rows: Times, window: int) -> Floats:
+    """As ``_rolling_median``, at some places alone: shape of ``rows``."""
+    if rows.size > _MOST_PLACES:
+        return _rolling_median(values, window)[rows]
+    around = rows[:, None] + np.arange(-(window // 2), window // 2 + 1)
+    inside = (around >= 0) & (around < values.size)
+    near = np.where(inside, values[np.clip(around, 0, values.size - 1)], np.nan)
+    medians: Floats = np.nanmedian(near, axis=1) if rows.size else np.zeros(0)
+    return medians
+
+
+def _is_rush(bars: pl.DataFrame, rows: Times, limits: CheckLimits) -> Bools:
+    """Whether the bars at ``rows`` traded much more than is usual around them."""
     volume = bars["volume"].to_numpy()
-    usual = np.nan_to_num(_rolling_median(volume, limits.window_bars))
-    rush: Floats = np.divide(volume, usual, out=np.full(volume.size, np.inf), where=usual > 0)
+    rush: Bools = volume[rows] >= limits.rush_factor * _median_around(volume, rows, limits.window_bars)
     return rush
 
 
-def _spikes(bars: pl.DataFrame, context: CheckContext, rush: Floats, told: Bools) -> list[Finding]:
+def _spikes(bars: pl.DataFrame, context: CheckContext, told: Bools) -> list[Finding]:
     limits = context.limits
     logs = {name: np.log(bars[name].to_numpy()) for name in PRICE_COLUMNS}
-    usual = _rolling_median(logs["high"] - logs["low"], limits.window_bars)
     before = np.append(np.nan, logs["close"][:-1])
     after = np.append(logs["open"][1:], logs["close"][-1])  # Of the last bar nobody knows yet whether its close comes back.
     away = {name: np.fmin(np.abs(log - before), np.abs(log - after)) for name, log in logs.items()}
     move = np.maximum.reduce(list(away.values()))
-    spikes = (move >= limits.spike_move) & (move >= limits.spike_z * usual) & (rush < limits.rush_factor) & ~told
+    large = np.flatnonzero((move >= limits.spike_move) & ~told)
+    usual = _median_around(logs["high"] - logs["low"], large, limits.window_bars)
+    spikes = large[(move[large] >= limits.spike_z * usual) & ~_is_rush(bars, large, limits)]
     times, closes, opens = opened_at_ms(bars), bars["close"], bars["open"]
 
     def evidence(row: int) -> str:
@@ -72,10 +84,10 @@ def _spikes(bars: pl.DataFrame, context: CheckContext, rush: Floats, told: Bools
         beside += [f"{opens[row + 1]} after"] if row + 1 < times.size else []
         return f"{column} {bars[column][row]} beside {' and '.join(beside)}, back within the bar, with no rush of volume"
 
-    return _findings(np.flatnonzero(spikes), bars, context, "warning", evidence)
+    return _findings(spikes, bars, context, "warning", evidence)
 
 
-def _beside(bars: pl.DataFrame, name: str, same: bool, context: CheckContext, rush: Floats, told: Bools) -> list[Finding]:
+def _beside(bars: pl.DataFrame, name: str, same: bool, context: CheckContext, told: Bools) -> list[Finding]:
     """Prices that another source tells otherwise; marks the bars in ``told``."""
     limits, other = context.limits, context.others[name]
     places, there = places_of(opened_at_ms(bars), opened_at_ms(other))
@@ -98,15 +110,17 @@ def _beside(bars: pl.DataFrame, name: str, same: bool, context: CheckContext, ru
         at = place_of_row[row]
         column = max(PRICE_COLUMNS, key=lambda one: away[one][at])
         value = other[column][int(theirs[at])]
-        busy = "" if same else f", with {'a' if rush[row] >= limits.rush_factor else 'no'} rush of volume"
-        return f"{column} {bars[column][row]} where {name} has {value}{busy}"
+        return f"{column} {bars[column][row]} where {name} has {value}"
 
     told[ours[wrong]] = True
     if same:
         return _findings(ours[wrong], bars, context, "error", evidence)
-    ran = rush[ours] >= limits.rush_factor
-    calm, busy = ours[wrong & ~ran], ours[wrong & ran]
-    return [*_findings(calm, bars, context, "warning", evidence), *_findings(busy, bars, context, "info", evidence)]
+    rush = _is_rush(bars, ours[wrong], limits)
+    calm, busy = ours[wrong][~rush], ours[wrong][rush]
+    return [
+        *_findings(calm, bars, context, "warning", lambda row: f"{evidence(row)}, with no rush of volume"),
+        *_findings(busy, bars, context, "info", lambda row: f"{evidence(row)}, with a rush of volume"),
+    ]
 
 
 def _findings(
