@@ -143,7 +143,7 @@ class PageWalk:
     def _in_order(self, answer: CandleRows) -> CandleRows:
         """Oldest first, without sorting: a row out of place stays out of place, for validation to see."""
         newest_first = self.manners.newest_first
-        if self.manners.answers == "unknown" and len(answer) > 2:
+        if self.manners.answers == "unknown" and len(answer) > 1:
             newest_first = bool((np.diff(answer[:, 0]) < 0).all())
         return answer[::-1] if newest_first else answer
 
@@ -179,7 +179,7 @@ class PageWalk:
         self._move(end_ms)
 
     def _take_onwards(self, answer: CandleRows) -> None:
-        asked = self.limit
+        asked, end_ms = self.limit, self.window_end_ms
         fresh = answer[answer[:, 0] >= self.cursor_ms]
         if not len(fresh):
             self._refuse_repeat(answer)
@@ -189,7 +189,7 @@ class PageWalk:
             return
         self._move(int(fresh[:, 0].max()) + self.length_ms)
         # A short page that reaches the last closed bar: the market shows no forming bar, asking again brings nothing.
-        self.done = self.done or (self._only_forming_left() and len(answer) < asked)
+        self.done = self.done or (self._only_forming_left() and len(answer) < asked and end_ms > self.now_ms)
 
     def _take_latest(self, answer: CandleRows) -> None:
         """All there is, in one answer. It always ends with the forming bar; one that does not reach there is an old one."""
