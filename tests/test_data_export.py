@@ -99,6 +99,7 @@ def test_the_same_again_leaves_the_file_alone_and_other_content_is_not_overwritt
     export_series(lake, request(to, since="2024-01-02"))
     before = to.read_bytes(), to.stat().st_ino
     assert export_series(lake, request(to, since="2024-01-02")).outcome == "unchanged"
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["btc.parquet"]
     with pytest.raises(UsageError, match=r"btc\.parquet is there with other content: say --overwrite"):
         export_series(lake, request(to))
     assert (to.read_bytes(), to.stat().st_ino) == before
@@ -112,9 +113,11 @@ def test_a_reading_that_fails_on_the_way_leaves_what_was_there(
 ) -> None:
     (tmp_path / "btc.csv").write_text("mine", encoding="utf-8")
     monkeypatch.setattr("candlewick.market_data.gold._BARS_AT_ONCE", 100)
-    (lake.folder(HOURS) / "2024-02.parquet").write_bytes(b"PAR1 torn")
+    later = Span(END_MS, END_MS + 40 * DAY_MS)
+    lake.put_chunk(HOURS, random_candles("1h", later.since_ms, later.until_ms), later, "binance", FETCHED_AT)
+    (lake.folder(HOURS) / "2024-02.parquet").write_bytes(b"PAR1 torn")  # in the middle: its ends are read before
     with pytest.raises(LakeError, match=r"2024-02\.parquet is damaged"):
-        export_series(lake, request(tmp_path / "btc.csv", overwrite=True, until="2024-02-09"))
+        export_series(lake, request(tmp_path / "btc.csv", overwrite=True))
     assert (tmp_path / "btc.csv").read_text(encoding="utf-8") == "mine"
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["btc.csv"]
 
