@@ -33,7 +33,7 @@ from candlewick.tables import print_rows
 from candlewick.timeframes import utc
 from candlewick.validation import Finding
 from flows.command import ending, result_of, run_flow
-from tasks.importing import import_one_file, make_candles, record_import
+from tasks.importing import check_import, import_one_file, make_candles, record_import
 
 _NOTE_COLUMNS = {"topic": "about", "found": "found", "done": "done", "rows": "rows"}
 
@@ -78,12 +78,18 @@ async def _import_all(asked: AskedImport, lake: Lake | None) -> tuple[tuple[Impo
     for path in asked.paths:
         try:
             report = await import_one_file(path, asked.request, lake)
-            reports.append(await make_candles(report, asked.candles, lake) if asked.candles and lake is not None else report)
+            reports.append(report if lake is None else await _complete(asked, report, lake))
         except CandlewickError as error:
             errors.append((path, error))
     if errors and not reports:
         raise errors[0][1]
     return tuple(reports), tuple(RefusedFile(path.name, str(error)) for path, error in errors)
+
+
+async def _complete(asked: AskedImport, report: ImportReport, lake: Lake) -> ImportReport:
+    """What follows on the rows in the lake: candles of trades, and a look over the series."""
+    made = await make_candles(report, asked.candles, lake) if asked.candles else report
+    return await check_import(made, lake)
 
 
 def _run(
@@ -109,7 +115,7 @@ async def _record(settings: Settings, run: DataRun, reports: Sequence[ImportRepo
     database = Database(settings.store.url, settings.store.lock_timeout_s)
     findings: dict[DataSeries, tuple[Finding, ...]] = {}
     for report in reports:
-        findings[report.series] = (*findings.get(report.series, ()), *report.findings)
+        findings[report.series] = tuple(dict.fromkeys((*findings.get(report.series, ()), *report.findings)))
     await record_import(DataStore(database), QualityStore(database), run, findings, datetime.now(UTC))
 
 

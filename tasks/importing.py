@@ -1,6 +1,7 @@
 """A user's own files: judged, put into the lake, remembered in the store."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -13,11 +14,12 @@ from candlewick.announcing import announce
 from candlewick.lake import Lake
 from candlewick.market_data.coverage import Span
 from candlewick.market_data.importing_lake import import_file
-from candlewick.market_data.importing_report import ImportReport
+from candlewick.market_data.importing_report import ImportReport, Note
 from candlewick.market_data.importing_schema import ImportRequest
 from candlewick.market_data.kinds import DataSeries
 from candlewick.market_data.rows import DataRun
 from candlewick.market_data.trade_candles import keep_candles_of_trades
+from candlewick.quality.inspect import inspect_series
 from candlewick.store.data_runs import DataStore
 from candlewick.store.quality import QualityStore
 from candlewick.timeframes import floor_to_bar, timeframe_ms
@@ -45,6 +47,18 @@ async def make_candles(report: ImportReport, timeframes: tuple[str, ...], lake: 
         )
         made[timeframe] = await asyncio.to_thread(keep_candles_of_trades, lake, report.series, timeframe, whole)
     return replace(report, made=made)
+
+
+@task(name="check-import", task_run_name="check {report.series}", cache_policy=NO_CACHE, timeout_seconds=7200)
+async def check_import(report: ImportReport, lake: Lake) -> ImportReport:
+    """Look over what the lake has of the series now, as `validate` does; the report with what was found. Raises LakeError."""
+    announce(f"checking {report.series}")
+    found = await asyncio.to_thread(inspect_series, lake, report.series, None)
+    counts = Counter(finding.kind for finding in found)
+    notes = [Note("checks", f"{kind} ({count:,})", "recorded") for kind, count in counts.most_common()]
+    return replace(
+        report, notes=(*report.notes, *(notes or [Note("checks", "nothing remarkable")])), findings=(*report.findings, *found)
+    )
 
 
 @task(name="record-import", task_run_name="record the import", cache_policy=NO_CACHE, timeout_seconds=600)

@@ -168,7 +168,7 @@ def test_every_deployment_example_is_one_that_the_flow_accepts(my_strategies: Pa
 
 
 def test_every_yaml_example_says_which_file_it_is_of() -> None:
-    known = {"candlewick.yaml", "candlewick-files.yaml", "prefect.yaml"}
+    known = {"candlewick.yaml", "candlewick-files.yaml", "prefect.yaml", "schema.yaml"}
     assert [(e.page, e.text.splitlines()[0]) for e in examples("yaml") if e.heading not in known] == []
 
 

@@ -74,7 +74,7 @@ def test_an_import_covers_the_files_span_and_says_where_its_candles_come_from(tm
     with_hole = hours().filter(pl.int_range(pl.len()) != 10)
     report = imported(write(tmp_path / "mine.csv", with_times(with_hole, unix())), lake)
     assert lake.coverage(HOURS) == Coverage((Span(parse_utc("2024-01-01"), parse_utc("2024-01-03")),))
-    assert "1 candles missing [1]" in said(report, "gaps")
+    assert "candles missing: 1 [1]" in said(report, "gaps")
     assert report.source == f"import:mine.csv#{report.digest[:8]}"
     (page,) = lake.pages(HOURS).iter_rows(named=True)
     assert page["body"] == (tmp_path / "mine.csv").read_text()
@@ -309,7 +309,7 @@ def test_swapped_volumes_are_proved_by_the_price_and_swapped_back(tmp_path: Path
     path = write(tmp_path / "mine.csv", swapped(volumes(quiet), (row < 20) | (row == 30)))
     report = imported(path, lake)
     assert lake.read(HOURS).equals(quiet)
-    assert "each other's column in 20 rows" in said(report, "volume")
+    assert "swapped in 20 rows, proved by the price" in said(report, "volume")
     assert kinds(report) == {"swapped_volume"}
 
 

@@ -1,18 +1,25 @@
 """The import's command through a real Prefect server: what a user sees, what is kept, and a backtest on what was imported."""
 
 import json
+import re
+from pathlib import Path
 
 import polars as pl
 import pytest
 
 from candlewick.cli import run_command
-from candlewick.errors import UsageError
-from candlewick.market_data.importing_asked import ImportOptions, read_asked
+from candlewick.errors import AmbiguousImport, UsageError
+from candlewick.lake import Lake
+from candlewick.market_data.importing_asked import ImportOptions, ImportResult, read_asked
+from candlewick.market_data.importing_schema import ImportSchema, read_import_schema
 from candlewick.market_data.kinds import DataSeries
 from candlewick.store.data_runs import DataStore
 from candlewick.store.quality import QualityStore
-from tests.imported_files import HOURS, hours, unix, with_times, write
+from flows.data_import import show_imported
+from tests.imported_files import HOURS, hours, imported, unix, with_times, write
 from tests.paper_flow import Workplace
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "data.md"
 
 
 def test_a_file_is_refused_settled_imported_remembered_and_played(
@@ -70,3 +77,23 @@ def test_what_makes_no_sense_is_refused_before_a_file_is_opened(wrong: dict[str,
     given = {"files": ("mine.csv",), "market": "mine", "symbol": "BTC/USDT", "timeframe": "1h", **wrong}
     with pytest.raises(UsageError, match=says):
         read_asked(ImportOptions(**given), 0)  # type: ignore[arg-type]
+
+
+def test_the_data_pages_example_is_what_the_import_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = PAGE.read_text(encoding="utf-8").partition("## Your own files\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    (rows,) = [text for language, text in blocks if language == "csv"]
+    (schema,) = [text for language, text in blocks if language == "yaml"]
+    refusal, table = [text for language, text in blocks if language == "text"]
+    monkeypatch.chdir(tmp_path)
+    Path("mine.csv").write_text(rows, encoding="utf-8")
+    with pytest.raises(AmbiguousImport) as caught:
+        imported(Path("mine.csv"), None)
+    assert f"{caught.value}\n" == refusal
+    report = imported(Path("mine.csv"), Lake("lake"), resolve="first")
+    assert show_imported(ImportResult("run", (report,), ()), as_json=False) == 0
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == table.splitlines()
+    Path("schema.yaml").write_text(schema, encoding="utf-8")
+    assert read_import_schema(Path("schema.yaml")).model_fields_set == set(ImportSchema.model_fields)

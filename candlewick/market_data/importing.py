@@ -123,7 +123,7 @@ def _layout_notes(layout: Layout, roles: Roles, choice: TimeChoice) -> list[Note
         notes.append(Note("layout", f"cells between {named}, {header}", "" if layout.header else "known by its columns"))
     if layout.skipped:
         notes.append(Note("layout", f"above it {layout.skipped[0]!r}", "skipped", len(layout.skipped)))
-    columns = {"time": choice.column} | dict(roles.columns)
+    columns = {"time": choice.column} | {name: column for name, column in roles.columns.items() if column.lower() != name}
     notes.append(Note("columns", ", ".join(f"{name} {column!r}" for name, column in columns.items())))
     return notes
 

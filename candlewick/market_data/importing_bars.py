@@ -97,7 +97,8 @@ def bar_problems(judged: BarsJudged, request: ImportRequest) -> list[Problem]:
         found.append(Problem("ambiguous", text, advice, numbered(judged.unproved_lines)))
     if judged.conflicting and request.resolve is None:
         prices = f" ({judged.other_prices:,} with different prices)" if judged.other_prices else ""
-        text = f"{judged.conflicting:,} times are there with different candles{prices}, such as {judged.conflict_text}:"
+        times = "1 time is" if judged.conflicting == 1 else f"{judged.conflicting:,} times are"
+        text = f"{times} there with different candles{prices}, such as {judged.conflict_text}:"
         advice = "settle it with --resolve first, last (in the order of the file) or drop (neither)"
         found.append(Problem("ambiguous", text, advice, tuple(judged.conflict_lines)))
     if not judged.kept and not found:
@@ -124,7 +125,7 @@ def bar_notes(judged: BarsJudged, request: ImportRequest) -> list[Note]:
     if judged.last_ms is not None and judged.last_volumes and judged.last_volumes[-1] < median / 4:
         told = f"{judged.last_volumes[-1]:g}, a quarter of {median:g} and less"
         notes.append(Note("last row", f"the volume of {format_utc(judged.last_ms)} is {told}: unfinished?", "kept", 1))
-    notes.append(Note("gaps", f"{judged.missing:,} candles missing", "kept as gaps", judged.gaps))
+    notes.append(Note("gaps", f"candles missing: {judged.missing:,}", "kept as gaps", judged.gaps))
     return notes
 
 

@@ -110,6 +110,6 @@ def judge_volumes(survey: VolumeSurvey, names: tuple[str, str], schema: ImportSc
             f"quote over base is the price in {rows_text(survey.named)}" if survey.named else "no row's price tells them apart"
         )
         return [Note("volume", f"{told}; {proof}", "", survey.named)], []
-    part = f"base and quote stand in each other's column in {rows_text(survey.swapped)} (proved by the price)"
-    silent = f"; {survey.silent:,} rows do not tell and go with their neighbours" if survey.silent else ""
-    return [Note("volume", f"{told} by their names; {part}{silent}", "swapped back", survey.swapped)], []
+    silent = f"; {rows_text(survey.silent)} do not tell and go with their neighbours" if survey.silent else ""
+    text = f"{base!r} and {quote!r} swapped in {rows_text(survey.swapped)}, proved by the price{silent}"
+    return [Note("volume", text, "swapped back", survey.swapped)], []
