@@ -28,7 +28,7 @@ from candlewick.market_data.mending import (
     write_answers,
 )
 from candlewick.market_data.refusing import refuse_rows
-from candlewick.market_data.repair_report import RepairReport, outcome_rows
+from candlewick.market_data.repair_report import COLUMNS, RepairReport, outcome_rows, repair_sentence
 from candlewick.market_data.repairing import (
     DAMAGED,
     MISSING_KINDS,
@@ -42,6 +42,7 @@ from candlewick.market_data.repairing import (
 )
 from candlewick.store.data_runs import DataStore
 from candlewick.store.quality import QualityStore
+from candlewick.tables import cell_text
 from candlewick.validation import validate_candles
 from tasks.market import MarketAccess
 
@@ -90,9 +91,8 @@ async def repair_series(access: MarketAccess, repairing: Repairing, plan: Repair
 async def publish_repair(report: RepairReport) -> None:
     """A table in the Prefect UI; its key is `<run id>-findings`."""
     if FlowRunContext.get() is not None:
-        await acreate_table_artifact(
-            outcome_rows(report), key=f"{report.run_id.lower()}-findings", description="What became of each finding"
-        )
+        rows = [{title: cell_text(row[key]) for key, title in COLUMNS.items()} for row in outcome_rows(report)]
+        await acreate_table_artifact(rows, key=f"{report.run_id.lower()}-findings", description=repair_sentence(report))
 
 
 async def _ask(access: MarketAccess, series: Series, span: Span) -> Answer:

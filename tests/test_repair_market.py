@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import polars as pl
 import pytest
 
 from candlewick.candles import Series
+from candlewick.errors import UsageError
 from candlewick.findings import note_findings
 from candlewick.lake import Lake
 from candlewick.market_data.coverage import Span
@@ -22,7 +24,7 @@ from candlewick.store.database import Database
 from candlewick.store.quality import QualityStore
 from candlewick.timeframes import utc
 from candlewick.validation import Finding
-from flows.data_repair import RepairContext, repair_open
+from flows.data_repair import RepairContext, repair_command, repair_open, settle_command
 from tasks.ingest import ChunkPlan, Keeping, fetch_chunk
 from tasks.market import open_market
 from tests.emulator.candle_book import CandleBook
@@ -338,3 +340,35 @@ def test_findings_of_other_data_are_left_to_a_backfill(desk: Desk) -> None:
     desk.quality.record(funding, (Finding("gap_not_downloaded", "warning", at(1), at(2), "1 payment"),), NOW)
     (outcome,) = desk.repair().outcomes
     assert (outcome.state, "only candles are repaired" in outcome.explanation) == ("open", True)
+
+
+# -- through Prefect
+
+
+def test_the_flow_leaves_its_run_and_a_table_and_the_command_prints_it(
+    desk: Desk, prefect_server: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.tell(with_close(50, 99_999.0))
+    desk.fetch()
+    desk.tell(HOURS)
+    assert repair_command(symbol="BTC/USDT", json=True) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["replaced"], {one["state"] for one in report["outcomes"]}) == (1, {"repaired"})
+    assert desk.is_right()
+    key = {"artifacts": {"key": {"any_": [f"{report['run_id'].lower()}-findings"]}}}
+    (artifact,) = httpx.post(f"{prefect_server}/artifacts/filter", json=key, trust_env=False).raise_for_status().json()
+    assert "40050/99999/40049/99999/60 became" in artifact["data"]
+    run = desk.data.runs(1)[0]
+    assert (run.run_id, run.status, run.rows_added) == (report["run_id"], "success", 0)
+    assert run.flow_run_id is not None
+
+    assert repair_command() == 0
+    assert "nothing to repair" in capsys.readouterr().out
+    desk.found("revised", 60)
+    assert repair_command(dry_run=True) == 0
+    assert "1 finding open. Nothing was asked or written." in capsys.readouterr().out
+    (finding,) = desk.quality.findings(state="open")["finding_id"]
+    assert settle_command((finding[:8],), because="looked at the tape") == 0
+    assert desk.state("revised") == ("explained", "looked at the tape")
+    with pytest.raises(UsageError, match="'nobody' is the beginning of no finding's id"):
+        settle_command(("nobody",), because="why")

@@ -56,8 +56,9 @@ def repair_sentence(report: RepairReport) -> str:
     """What came of it, in one sentence."""
     if not report.outcomes:
         return "No finding is open: there is nothing to repair."
+    number = f"{len(report.outcomes)} finding{'' if len(report.outcomes) == 1 else 's'}"
     if report.dry_run:
-        return f"{len(report.outcomes)} findings are open. Nothing was asked or written."
+        return f"{number} open. Nothing was asked or written."
     counts = outcome_counts(report.outcomes)
-    states = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
-    return f"{len(report.outcomes)} findings: {states}; {report.added:,} bars added, {report.replaced:,} replaced."
+    states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    return f"{number}: {states}; {report.added:,} bars added, {report.replaced:,} replaced."

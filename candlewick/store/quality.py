@@ -128,7 +128,7 @@ class QualityStore:
             found = [one for one in known if beginning and one.startswith(beginning)]
             if len(found) != 1:
                 raise UsageError(
-                    f"{beginning!r} is the beginning of {len(found) or 'no'} finding{'' if len(found) == 1 else 's'}'s id: "
+                    f"{beginning!r} is the beginning of {len(found) or 'no'} finding's id: "
                     "`python -m flows.market_data repair --dry-run` lists the open ones"
                 )
             whole += found
