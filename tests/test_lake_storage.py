@@ -387,6 +387,15 @@ def test_the_address_of_a_lake_is_a_bucket_or_a_folder():
     assert open_lake(LakeSettings(url="somewhere")).scratch == Path("somewhere")
 
 
+def test_what_the_settings_leave_open_comes_from_the_usual_variables(object_store: str, monkeypatch: pytest.MonkeyPatch):
+    given = {"ENDPOINT_URL": object_store, "ACCESS_KEY_ID": "loopback-key", "SECRET_ACCESS_KEY": "loopback-secret"}
+    for name, value in given.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    lake = open_lake(LakeSettings(url="s3://lake/variables"))
+    lake.append(HOURLY, candles(0, 3), "binance", FETCHED)
+    assert lake_at(object_store, "variables").read(HOURLY).height == 3
+
+
 def test_daily_series_of_an_object_store_are_read_by_the_year(object_store: str, tmp_path: Path):
     lake = lake_at(object_store, tmp_path.name)
     lake.append(DAILY, candles(0, 100, "1d"), "binance", FETCHED)

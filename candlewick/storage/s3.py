@@ -29,12 +29,12 @@ from candlewick.storage.contract import Held
 
 if TYPE_CHECKING:
     from obstore import GetOptions, PutMode
+    from obstore.store import S3Config
 
 MOST_ATTEMPTS = 20
 MOST_RETRIES = 4
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 1.0
 _READERS = 8
-_DEFAULT_REGION = "us-east-1"
 
 Result = TypeVar("Result")
 
@@ -211,14 +211,17 @@ class S3Storage:
 
 
 def _open_store(settings: LakeSettings, bucket: str, prefix: str) -> S3Store:
+    """What the settings leave open obstore takes from the AWS_ variables; a setting of None it would refuse."""
     key, secret = settings.access_key_id, settings.secret_access_key
+    config: S3Config = {"region": settings.region} if settings.region else {}
+    if settings.endpoint is not None:
+        config["endpoint"] = settings.endpoint
+    if key is not None and secret is not None:
+        config["access_key_id"], config["secret_access_key"] = key.get_secret_value(), secret.get_secret_value()
     return S3Store(
         bucket,
         prefix=prefix or None,
-        endpoint=settings.endpoint,
-        region=settings.region,
-        access_key_id=None if key is None else key.get_secret_value(),
-        secret_access_key=None if secret is None else secret.get_secret_value(),
+        config=config,
         client_options={
             "allow_http": True,
             "timeout": timedelta(seconds=settings.timeout_s),
