@@ -1,5 +1,7 @@
 """Two sources of one market: what each lacks, how far apart they are, where they disagree, and what that comes to."""
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 
@@ -251,3 +253,11 @@ def test_another_dollar_is_tried_and_a_perpetual_has_only_itself() -> None:
 
 def test_every_threshold_has_a_reason() -> None:
     assert set(REASONS) == set(Thresholds.__dataclass_fields__)
+
+
+def test_the_data_page_says_every_threshold_with_its_value_and_reason() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "data.md").read_text(encoding="utf-8")
+    for name, reason in REASONS.items():
+        value: float = getattr(Thresholds(), name)
+        text = f"{value:.0%}" if name.endswith(("share", "overlap")) else f"{value:,g}"
+        assert f"| `{name}` | {text} | {reason} |" in page
