@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
 
 from cyclopts import Parameter
 
@@ -24,9 +25,10 @@ from candlewick.market_data.schedules import next_times, schedule_in_words
 from candlewick.serving import running_api_url
 from candlewick.settings import load_settings
 from candlewick.tables import print_rows
-from deployments.dataset_plans import TAG, PlannedDataset, plan_datasets, write_datasets_file
+from deployments.dataset_plans import SLUG, TAG, PlannedDataset, plan_datasets, write_datasets_file
 
 if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.responses import DeploymentResponse
 
 DEFAULT_FILE = "prefect.datasets.yaml"
@@ -122,25 +124,38 @@ async def find_changes(planned: Sequence[PlannedDataset], directory: Path) -> li
 
 async def apply_changes(changes: Sequence[Change], directory: Path) -> None:
     """Deploy what is new or changed and remove what goes. Raises ApplyError; it may be repeated then."""
-    from uuid import UUID
-
     from prefect.client.orchestration import get_client
 
     from deployments.register import ensure_work_pool
 
-    deploying = [one.planned for one in changes if one.planned is not None and not one.is_none]
+    touched = [one.planned for one in changes if one.planned is not None and not one.is_none]
     async with get_client() as client:
-        for pool in dict.fromkeys(one.work_pool for one in deploying):
+        for pool in dict.fromkeys(one.work_pool for one in touched):
             await ensure_work_pool(client, pool)
         for one in changes:
             if one.planned is None and one.deployment_id is not None:
                 await client.delete_deployment(UUID(one.deployment_id))
+            # Prefect's command leaves a schedule standing that its file no longer has.
+            if one.planned is not None and one.planned.schedule is None and one.deployment_id is not None:
+                await _remove_schedule(client, UUID(one.deployment_id))
+    deploying = await _differing(touched, directory)
     if not deploying:
         return
     said = await asyncio.to_thread(_deploy, deploying, directory)
-    left = [one for one in await find_changes(deploying, directory) if not one.is_none and one.planned is not None]
+    left = await _differing(deploying, directory)
     if left:
-        raise ApplyError(f"{left[0].name} is not as it should be after `prefect deploy` ({left[0].what}):\n{said}")
+        raise ApplyError(f"{left[0].name} is not as it should be after `prefect deploy`:\n{said}")
+
+
+async def _differing(planned: Sequence[PlannedDataset], directory: Path) -> list[PlannedDataset]:
+    changes = await find_changes(planned, directory) if planned else []
+    return [one.planned for one in changes if one.planned is not None and not one.is_none]
+
+
+async def _remove_schedule(client: "PrefectClient", deployment_id: UUID) -> None:
+    for schedule in await client.read_deployment_schedules(deployment_id):
+        if schedule.slug == SLUG:
+            await client.delete_deployment_schedule(deployment_id, schedule.id)
 
 
 def _deploy(planned: list[PlannedDataset], directory: Path) -> str:
@@ -214,7 +229,7 @@ def _server_facts(found: "DeploymentResponse") -> dict[str, object]:
     limit = found.global_concurrency_limit.limit if found.global_concurrency_limit else None
     strategy = found.concurrency_options.collision_strategy.value if found.concurrency_options else None
     return {
-        "schedule": ", ".join(str(getattr(one.schedule, "cron", one.schedule)) for one in found.schedules) or "none",
+        "schedule": next((str(getattr(one.schedule, "cron", "")) for one in found.schedules if one.slug == SLUG), "none"),
         "parameters": found.parameters,
         "description": found.description,
         "entrypoint": found.entrypoint,

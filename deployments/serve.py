@@ -26,6 +26,7 @@ from rich.table import Table
 from candlewick.errors import CandlewickError, UsageError
 from candlewick.serving import Serving, serving_file, write_serving
 from candlewick.settings import ServeSettings, load_settings
+from deployments.dataset_plans import TAG, plan_datasets
 from deployments.prefect_environment import api_url, prefect_environment, prefect_home, ui_url
 from deployments.prefect_yaml import PlannedDeployment, planned_deployments
 from deployments.processes import Child, ProcessId, adopt_orphans, descendants, end, start_child
@@ -68,6 +69,8 @@ class Serve:
     settings: ServeSettings
     console: Console
     stop: Stop
+    datasets: tuple[str, ...] = ()
+    """Names of the datasets' deployments."""
     children: list[Child] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -150,7 +153,7 @@ def run(serve: Serve) -> NoReturn:
     serve.environment = prefect_environment(serve.directory, serve.settings.port)
     prefect_home(serve.directory).mkdir(parents=True, exist_ok=True)
     api = ServerApi(api_url(serve.settings.port), serve.environment.get("PREFECT_SERVER_API_AUTH_STRING"))
-    states = _start(serve, api, [one.name for one in planned])
+    states = _start(serve, api, [*(one.name for one in planned), *serve.datasets])
     now = datetime.now(UTC)
     port = serve.settings.port
     write_serving(serve.directory, Serving(api_url(port), ui_url(port), os.getpid(), now.isoformat(timespec="seconds")))
@@ -178,6 +181,9 @@ def _start(serve: Serve, api: ServerApi, names: Sequence[str]) -> list[Deploymen
             "worker", *prefect, "worker", "start", "--pool", pool, "--type", "process", "--name", WORKER_NAME, "--limit", limit
         )
         serve.run_to_end("deploy", *prefect, "--no-prompt", "deploy", "--all")
+    if serve.datasets or api.has_deployments(TAG):
+        with Step(serve.console, "deployments of the datasets"):
+            serve.run_to_end("datasets", sys.executable, "-m", "deployments.datasets", "apply")
     if not serve.settings.schedules:
         for state in api.deployments(names):
             api.pause_schedules(state)
@@ -288,7 +294,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     directory = Path.cwd()
     try:
-        serve = Serve(directory, load_settings(directory=directory).serve, console, Stop(console))
+        settings = load_settings(directory=directory)
+        datasets = tuple(one.name for one in plan_datasets(settings))
+        serve = Serve(directory, settings.serve, console, Stop(console), datasets)
         serve.stop.listen()
         with only_one(directory):
             return _run_and_stop(serve)

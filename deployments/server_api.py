@@ -58,6 +58,10 @@ class ServerApi:
         states = [self._state(row, flow_names) for row in rows]
         return sorted(states, key=lambda state: names.index(state.name))
 
+    def has_deployments(self, tag: str) -> bool:
+        """Whether there is any with that tag."""
+        return bool(self._rows("/deployments/filter", {"deployments": {"tags": {"all_": [tag]}}, "limit": 1}))
+
     def _state(self, row: Json, flow_names: dict[str, str]) -> DeploymentState:
         schedules = _objects(row.get("schedules"))
         active = not row.get("paused") and any(schedule.get("active") for schedule in schedules)

@@ -186,7 +186,7 @@ def test_the_flow_that_is_deployed_takes_the_parameters_it_is_given(tmp_path):
     assert document["entrypoint"] == f"{sync.fn.__module__.replace('.', '/')}.py:{sync.fn.__name__}"
     assert isinstance(document["parameters"], Mapping)
     assert set(document["parameters"]) <= set(sync.parameters.properties)
-    assert sync.validate_parameters(dict(document["parameters"])) == document["parameters"]
+    assert sync.validate_parameters(dict(document["parameters"]))["datasets"] == ["majors"]
 
 
 def test_the_command_writes_the_file_and_refuses_where_nothing_is_declared(tmp_path, monkeypatch, capsys):
