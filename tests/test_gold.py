@@ -280,3 +280,12 @@ def test_bars_that_the_exchange_does_not_offer_are_kept_with_what_they_were_made
 def test_months_are_not_kept(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the lake keeps no 1M"):
         resample_into_lake(Lake(str(tmp_path)), Series("binance", BTC, "1h"), MONTH, Span(0, 1), FETCHED_AT)
+
+
+def test_a_market_that_was_asked_and_had_nothing_is_no_lake_without_data(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    lake.cover(Series("binance", BTC, "4h"), Span(MONDAY_MS, MONDAY_MS + DAY_MS))
+    candles, source = read_gold(lake, Series("binance", BTC, "4h"), MONDAY_MS, MONDAY_MS + DAY_MS)
+    assert candles.is_empty()
+    assert source is not None
+    assert source.missing == ()

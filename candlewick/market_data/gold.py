@@ -27,7 +27,7 @@ import polars as pl
 from candlewick.candles import CANDLE_SCHEMA, Series, empty_candles, opened_at_ms
 from candlewick.errors import UsageError
 from candlewick.lake import Lake
-from candlewick.lake_keys import table_of
+from candlewick.lake_keys import folder_key, series_of, table_of
 from candlewick.market_data.coverage import Coverage, Span
 from candlewick.partitions import AppendReport
 from candlewick.timeframes import DAY_MS, floor_to_bar, timeframe_ms
@@ -220,14 +220,10 @@ def find_source(lake: Lake, asked: Series, since_ms: int | None, until_ms: int |
     Raises UsageError for an unknown timeframe, LakeError.
     """
     length_of(asked.timeframe)
-    fits = [
-        one
-        for one in lake.all_series()
-        if (one.market, one.symbol) == (asked.market, asked.symbol)
-        and (one == asked or is_made_of(asked.timeframe, one.timeframe))
-    ]
-    best: GoldSource | None = None
-    for stored in sorted(fits, key=lambda one: length_of(one.timeframe), reverse=True):
+    best = None if asked.timeframe == MONTH or ends_of(lake, asked) is None else _source(lake, asked, asked, since_ms, until_ms)
+    if best is not None and not best.missing_ms:
+        return best
+    for stored in _finer_series(lake, asked):
         source = _source(lake, asked, stored, since_ms, until_ms)
         if best is None or source.missing_ms < best.missing_ms:
             best = source
@@ -303,6 +299,16 @@ def ends_of(lake: Lake, series: Series) -> Span | None:
     ends = [] if not told else [Span(told[0].since_ms, told[-1].until_ms)]
     ends += [] if bars is None else [Span(bars[0], bars[1] + timeframe_ms(series.timeframe))]
     return Span(min(one.since_ms for one in ends), max(one.until_ms for one in ends)) if ends else None
+
+
+def _finer_series(lake: Lake, asked: Series) -> list[Series]:
+    """The stored series that candles of ``asked`` can be made of, the coarsest first."""
+    folder = folder_key(Series(asked.market, asked.symbol, "1d")).rpartition("/")[0]
+    stored = (series_of(one) for one in lake.storage.folders(folder))
+    fits = [
+        one.candles for one in stored if one is not None and one.kind == "ohlcv" and is_made_of(asked.timeframe, one.timeframe)
+    ]
+    return sorted(fits, key=lambda one: length_of(one.timeframe), reverse=True)
 
 
 def _source(lake: Lake, asked: Series, stored: Series, since_ms: int | None, until_ms: int | None) -> GoldSource:
