@@ -17,10 +17,17 @@ from candlewick.lake import Lake
 from candlewick.market.files import FilesMarket
 from candlewick.market_data.coverage import Span
 from candlewick.market_data.exporting import ExportRequest, export_requests, export_series, file_name
+from candlewick.market_data.gold import resample_into_lake
 from candlewick.market_data.kinds import DataSeries
 from candlewick.market_data.schemas import TRADES_SCHEMA
+from candlewick.market_data.status import Chosen, lake_status
+from candlewick.settings import load_settings
+from candlewick.store.data_runs import DataStore
+from candlewick.store.database import Database
+from candlewick.store.quality import QualityStore
 from candlewick.timeframes import DAY_MS, MINUTE_MS, parse_utc, timeframe_ms
 from flows.data_export import add_export_command
+from tests.object_store import lake_at, s3_server
 
 BTC, PERPETUAL = "BTC/USDT", "SOL/USDT:USDT"
 SINCE_MS = parse_utc("2024-01-01")
@@ -219,3 +226,20 @@ def test_the_command_exports_without_prefect(
     assert "nothing of binance BTC/USDT 30m" in shown
     assert run_export(*asked, "--timeframe", "30m") == FAILURE
     assert run_export(*asked) == USAGE
+
+
+def test_a_lake_in_an_object_store_is_told_of_resampled_and_exported_like_one_in_a_folder(lake: Lake, tmp_path: Path) -> None:
+    with s3_server() as endpoint:
+        remote = lake_at(endpoint, "desk")
+        put(remote, HOURS)
+        store = Database(str(tmp_path / "ledger.duckdb"))
+        settings = load_settings(environment={}, directory=tmp_path)
+        told = [
+            lake_status(one, DataStore(store), QualityStore(store), settings, END_MS, Chosen("binance")) for one in (lake, remote)
+        ]
+        assert told[0] == told[1]
+        for one in (lake, remote):
+            resample_into_lake(one, HOURS, "6h", Span(SINCE_MS, END_MS), FETCHED_AT)
+        near, far = (export_series(one, request(tmp_path / name, "1d")) for one, name in ((lake, "near"), (remote, "far")))
+    assert near.made_of == far.made_of == "6h"
+    assert Path(near.path).read_bytes() == Path(far.path).read_bytes()
