@@ -132,6 +132,50 @@ def test_date_and_time_in_two_columns_belong_together(tmp_path: Path, lake: Lake
     assert lake.read(HOURS).equals(hours())
 
 
+def test_numbers_with_a_decimal_comma_are_read_when_that_is_said(tmp_path: Path, lake: Lake) -> None:
+    comma = with_times(hours(), unix()).with_columns(
+        pl.col(name).cast(pl.String()).str.replace(".", ",", literal=True) for name in ("open", "high", "low", "close", "volume")
+    )
+    path = write(tmp_path / "mine.csv", comma, ";")
+    assert "'open' holds what is no number in 48 rows" in refused(path)
+    imported(path, lake, {"decimal": ","})
+    assert lake.read(HOURS).equals(hours())
+
+
+def test_an_index_without_a_name_is_the_time_and_a_column_that_is_none_is_not_used(tmp_path: Path, lake: Lake) -> None:
+    index = with_times(hours(), OPENED.dt.strftime("%Y-%m-%d %H:%M:%S"), name="")
+    imported(write(tmp_path / "index.csv", index), lake)
+    assert lake.read(HOURS).equals(hours())
+    weekdays = with_times(hours(), unix()).with_columns(pl.lit("Monday").alias("day"))
+    report = imported(write(tmp_path / "days.csv", weekdays), lake)
+    assert "'day' is no time [None] not used" in said(report, "time")
+
+
+def test_an_import_that_was_killed_ends_like_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("candlewick.market_data.importing_lake._ROWS_AT_ONCE", 8000)
+    path = write(tmp_path / "mine.csv", with_times(hours(24 * 800), unix()))
+
+    def silver(lake: Lake) -> dict[str, bytes]:
+        return {file.name: file.read_bytes() for file in sorted(lake.folder(HOURS).iterdir())}
+
+    whole, broken = Lake(str(tmp_path / "whole")), Lake(str(tmp_path / "broken"))
+    imported(path, whole)
+
+    def killed(*given: object) -> object:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    append = Lake.append_rows
+    calls = iter([append, killed])
+    monkeypatch.setattr(Lake, "append_rows", lambda *given: next(calls)(*given))
+    with pytest.raises(KeyboardInterrupt):
+        imported(path, broken)
+    assert 0 < broken.overview(HOURS).rows < 24 * 800
+    assert imported(path, broken).added < 24 * 800
+    assert silver(broken) == silver(whole)
+    assert broken.pages(HOURS)["digest"].to_list() == whole.pages(HOURS)["digest"].to_list()
+
+
 def test_units_may_change_from_row_to_row_and_that_is_said(tmp_path: Path, lake: Lake) -> None:
     row = pl.int_range(pl.len())
     mixed = pl.when(row < 20).then(unix() // 1000).when(row < 30).then(unix()).otherwise(unix(1000))

@@ -61,6 +61,16 @@ def test_a_dump_of_trades_without_a_header_is_known_by_its_columns(tmp_path: Pat
     assert lake.read_rows(TRADES, NOON, NOON + 100_000)["amount"].to_list() == [1.0, 2.0, 3.0, 4.0]
 
 
+def test_seconds_with_decimals_are_cut_to_milliseconds_and_keep_their_order(tmp_path: Path, lake: Lake) -> None:
+    rows = pl.DataFrame(
+        {"t": ["1704628800.123457", "1704628800.123999", "1704628800.124"], "p": [1.0, 3.0, 2.0], "v": [1.0, 1.0, 1.0]}
+    )
+    taken(write(tmp_path / "XBTUSD.csv", rows, header=False), lake)
+    kept = lake.read_rows(TRADES, NOON, NOON + 1000)
+    assert kept["traded_at"].dt.epoch("ms").to_list() == [NOON + 123, NOON + 123, NOON + 124]
+    assert kept["price"].to_list() == [1.0, 3.0, 2.0]
+
+
 def test_an_id_that_is_told_again_is_one_trade_and_with_other_content_none(tmp_path: Path, lake: Lake) -> None:
     report = taken(write(tmp_path / "again.csv", pl.concat([ROWS, ROWS.head(2)])), lake)
     assert (report.added, said(report, "duplicates")) == (4, "trades whose id is there again [2] dropped")

@@ -94,7 +94,7 @@ def file_digest(path: Path) -> str:
 def _look(path: Path, request: ImportRequest) -> tuple[FileLook, list[Note], list[Problem]]:
     digest, layout = file_digest(path), read_layout(path, request.schema)
     roles = assign_roles(path.name, layout, request)
-    survey = survey_rows(path, layout, roles, request.schema)
+    survey = survey_rows(path, layout, roles, request)
     if not survey.rows:
         raise InvalidCandles(f"{path.name} has no rows")
     choice, problems = choose_time(roles, survey, request.schema)

@@ -24,16 +24,17 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "close": ("close", "c", "last", "close_price", "price_close"),
     "volume": ("volume", "vol", "v", "volume_traded"),
     "quote_volume": (*QUOTE_VOLUME_NAMES, "volume_quote", "turnover"),
-    "symbol": ("symbol", "pair", "ticker", "instrument", "market"),
+    "symbol": ("symbol", "pair", "ticker", "instrument"),
     "trade_id": ("trade_id", "id", "tid", "agg_trade_id", "tradeid"),
     "price": ("price", "rate", "p"),
     "amount": ("amount", "qty", "quantity", "size", "base_qty", "volume", "q"),
     "side": ("side", "taker_side", "is_buyer_maker", "isbuyermaker"),
 }
 _BASE_VOLUMES = ("base_volume", "volume_base", "base_asset_volume")
-# The dumps of Binance come without a header: https://github.com/binance/binance-public-data
+# The dumps of Binance and of Kraken come without a header: https://github.com/binance/binance-public-data
 _BINANCE_KLINES = ("open_time", *PRICE_COLUMNS, "volume", "close_time", "quote_volume")
 _BINANCE_TRADES = ("trade_id", "price", "amount", "quote_amount", "time", "is_buyer_maker")
+_KRAKEN_TRADES = ("time", "price", "amount")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +120,16 @@ def _times(file: str, plain: Mapping[str, str], said: str | None, taken: set[str
         return (said,), clock
     if split:
         return (words["date"],), words["time"]
-    return tuple(column for column, word in plain.items() if word in _TIMES and column not in taken), None
+    found = tuple(column for column, word in plain.items() if word in _TIMES and column not in taken)
+    return found or (("",) if "" in plain else ()), None  # An index that was written without a name.
 
 
 def _without_header(file: str, layout: Layout, kind: str) -> dict[str, str]:
     """Layouts that are known by their number of columns. Whether they fit is seen in the values."""
     count = len(layout.columns)
     known: tuple[str, ...] = ()
-    if kind == "trades" and count in (6, 7):
-        known = _BINANCE_TRADES
+    if kind == "trades" and count in (3, 6, 7):
+        known = _KRAKEN_TRADES if count == 3 else _BINANCE_TRADES
     elif kind == "ohlcv" and count == 12:
         known = _BINANCE_KLINES
     elif kind == "ohlcv" and count in (6, 7):  # time, open, high, low, close, volume; Kraken adds the number of trades

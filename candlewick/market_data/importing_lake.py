@@ -4,7 +4,7 @@ The span is the file's own, from its first row to the end of its last one, so th
 written depends on the file alone: importing it again changes nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,10 +68,20 @@ def import_file(path: Path, request: ImportRequest, lake: Lake | None) -> Import
         )
         if lake is None:
             return report
-        kept = _keep(lake, judged, report)
-        if kept.added:
-            lake.put_pages(series, Span(report.first_ms, report.end_ms), (_page(path, report),))
+        kept = _keep_beside_bronze(lake, path, report, lambda: _keep(lake, judged, report))
     return _with_kept(report, kept)
+
+
+def _keep_beside_bronze(lake: Lake, path: Path, report: ImportReport, keep: Callable[[], _Kept]) -> _Kept:
+    """Bronze first, so that rows in silver always have their file; an import that changes nothing writes nothing there."""
+    span = Span(report.first_ms, report.end_ms)
+    known = lake.coverage(report.series).covers(span)
+    if not known:
+        lake.put_pages(report.series, span, (_page(path, report),))
+    kept = keep()
+    if known and kept.added:
+        lake.put_pages(report.series, span, (_page(path, report),))
+    return kept
 
 
 def _keep(lake: Lake, judged: JudgedFile, report: ImportReport) -> _Kept:
@@ -153,10 +163,12 @@ def _import_funding(path: Path, request: ImportRequest, series: DataSeries, lake
     )
     if lake is None:
         return report
-    key = Series(series.market, series.symbol, _FUNDING_TIMEFRAME)
+    return _with_kept(report, _keep_beside_bronze(lake, path, report, lambda: _keep_funding(lake, funding, report)))
+
+
+def _keep_funding(lake: Lake, funding: pl.DataFrame, report: ImportReport) -> _Kept:
+    key = Series(report.series.market, report.series.symbol, _FUNDING_TIMEFRAME)
     told = append_funding(lake, key, funding, report.source, utc(report.end_ms))
-    lake.cover(series, Span(report.first_ms, report.end_ms))
+    lake.cover(report.series, Span(report.first_ms, report.end_ms))
     first_ms = int(funding_at_ms(told.conflicting)[0]) if told.conflicting.height else 0
-    if told.added:
-        lake.put_pages(series, Span(report.first_ms, report.end_ms), (_page(path, report),))
-    return _with_kept(report, _Kept(told.added, told.conflicting.height, first_ms))
+    return _Kept(told.added, told.conflicting.height, first_ms)

@@ -11,7 +11,7 @@ from candlewick.market_data.importing_columns import Roles
 from candlewick.market_data.importing_report import Note, Problem, numbered, rows_text
 from candlewick.market_data.importing_schema import ImportRequest, ImportSchema
 from candlewick.market_data.importing_tables import Layout, Torn, read_batches
-from candlewick.market_data.importing_times import TimeSurvey, read_moments
+from candlewick.market_data.importing_times import TimeReader, TimeSurvey, time_reader
 from candlewick.timeframes import format_duration
 
 _NOTHING = ("", "null", "none", "nan", "n/a", "na", "-")
@@ -55,9 +55,9 @@ class TimeChoice:
     day_first: bool
 
 
-def survey_rows(path: Path, layout: Layout, roles: Roles, schema: ImportSchema) -> Survey:
+def survey_rows(path: Path, layout: Layout, roles: Roles, request: ImportRequest) -> Survey:
     """Look at every row's time and symbol. Raises InvalidCandles, MarketUnavailable."""
-    survey = Survey(times={column: TimeSurvey() for column in roles.times})
+    survey, reader = Survey(times={column: TimeSurvey() for column in roles.times}), time_reader(request)
     symbol = roles.columns.get("symbol")
     columns = (*roles.times, *filter(None, (roles.clock, symbol)))
     for batch in read_batches(path, layout, columns, survey.torn):
@@ -65,7 +65,7 @@ def survey_rows(path: Path, layout: Layout, roles: Roles, schema: ImportSchema) 
         survey.last_line = int(batch["line"][-1]) if batch.height else survey.last_line
         for column in roles.times:
             cells = _time_cells(batch, column, roles.clock)
-            survey.times[column] = survey.times[column].with_batch(cells, batch["line"], schema)
+            survey.times[column] = survey.times[column].with_batch(cells, batch["line"], reader)
         if symbol is not None:
             for name, rows in batch[symbol].cast(pl.String()).value_counts().iter_rows():
                 survey.symbols[name or ""] = survey.symbols.get(name or "", 0) + rows
@@ -75,9 +75,9 @@ def survey_rows(path: Path, layout: Layout, roles: Roles, schema: ImportSchema) 
 def choose_time(roles: Roles, survey: Survey, schema: ImportSchema) -> tuple[TimeChoice, list[Problem]]:
     """Numbers outrank text, and text with a day and a month in an unknown order comes last."""
 
-    def rank(column: str) -> tuple[bool, bool]:
+    def rank(column: str) -> tuple[bool, bool, bool]:
         found = survey.times[column]
-        return not found.numeric, bool(found.forms.get("parts")) and found.day_first is None
+        return 2 * found.unreadable > survey.rows, not found.numeric, bool(found.forms.get("parts")) and found.day_first is None
 
     ordered = sorted(roles.times, key=rank)
     chosen, found = ordered[0], survey.times[ordered[0]]
@@ -126,13 +126,18 @@ def read_rows(
 ) -> Iterator[pl.DataFrame]:
     """Frames of ``line``, ``ms`` (Int64), the ``numbers`` (Float64; null where a cell is empty or no number) and texts, of the
     asked symbol's rows. What is strange is counted in ``reading``. Raises InvalidCandles, MarketUnavailable."""
+    reader = time_reader(request)
     for batch in read_batches(path, layout, roles.needed, Torn()):
         cells = _time_cells(batch, choice.column, roles.clock)
-        moments = read_moments(cells, request.schema, choice.day_first)["ms"]
-        columns = [batch["line"], moments.alias("ms"), *(_numbers(batch, roles, name, reading) for name in numbers)]
+        moments = reader.read(cells, choice.day_first)["ms"]
+        columns = [
+            batch["line"],
+            moments.alias("ms"),
+            *(_numbers(batch, roles, name, reading, request.schema) for name in numbers),
+        ]
         columns += [batch[roles.columns[name]].cast(pl.String()).alias(name) for name in _TEXTS if name in roles.columns]
         for other in choice.others:
-            _compare_times(batch, other, moments, request.schema, reading)
+            _compare_times(batch, other, moments, reader, reading)
         rows = pl.DataFrame(columns)
         if "symbol" in rows.columns:
             names = [name for name in rows["symbol"].unique().to_list() if name and same_symbol(name, request.symbol)]
@@ -151,7 +156,9 @@ def judge_other_times(choice: TimeChoice, reading: Reading, rows: int) -> tuple[
         shifted = sum(apart.values())
         whole = all(offset % 900_000 == 0 and abs(offset) <= _HOURS_14_MS for offset in apart)
         hours = ", ".join(f"{'-' if offset < 0 else ''}{format_duration(offset)}" for offset in sorted(apart))
-        if not shifted:
+        if not offsets:
+            notes.append(Note("time", f"{column!r} is no time", "not used"))
+        elif not shifted:
             notes.append(Note("time", f"{column!r} agrees with {choice.column!r}", "", sum(offsets.values())))
         elif len(apart) <= 2 and whole and shifted >= rows - rows // 50:
             text = f"{column!r} is {hours} off {choice.column!r}: clocks of another zone"
@@ -169,7 +176,7 @@ def judge_numbers(reading: Reading) -> list[Problem]:
         Problem(
             "ambiguous",
             f"{column!r} holds what is no number in {rows_text(rows)}:",
-            "write numbers with a point and nothing else in the cell, or name another column in the schema",
+            'say `decimal: ","` in the schema where a comma is the decimal point, or name another column',
             numbered(reading.strange[column]),
         )
         for column, rows in reading.strange_rows.items()
@@ -183,12 +190,14 @@ def _time_cells(batch: pl.DataFrame, column: str, clock: str | None) -> pl.Serie
     return batch.select(pl.concat_str(*parts, separator=" ")).to_series()
 
 
-def _numbers(batch: pl.DataFrame, roles: Roles, name: str, reading: Reading) -> pl.Series:
+def _numbers(batch: pl.DataFrame, roles: Roles, name: str, reading: Reading, schema: ImportSchema) -> pl.Series:
     column = roles.columns[name]
     cells = batch[column]
     if cells.dtype.is_numeric() or cells.dtype == pl.Null():
         return cells.cast(pl.Float64()).alias(name)
     text = cells.cast(pl.String())
+    if schema.decimal == ",":
+        text = text.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
     numbers = text.cast(pl.Float64(), strict=False)
     if numbers.null_count() > text.null_count():
         plain = text.str.strip_chars()
@@ -200,9 +209,9 @@ def _numbers(batch: pl.DataFrame, roles: Roles, name: str, reading: Reading) -> 
     return numbers.alias(name)
 
 
-def _compare_times(batch: pl.DataFrame, column: str, moments: pl.Series, schema: ImportSchema, reading: Reading) -> None:
+def _compare_times(batch: pl.DataFrame, column: str, moments: pl.Series, reader: TimeReader, reading: Reading) -> None:
     """Count by how much another column's times differ; the order of day and month is the one that differs least."""
-    readings = [read_moments(batch[column], schema, day_first)["ms"] - moments for day_first in (True, False)]
+    readings = [reader.read(batch[column], day_first)["ms"] - moments for day_first in (True, False)]
     differences = min(readings, key=lambda one: int((one != 0).sum()))
     counts = reading.offsets.setdefault(column, {})
     for offset, rows in differences.drop_nulls().value_counts().iter_rows():

@@ -2,6 +2,7 @@
 
     columns: {opened_at: unix, volume: Volume BTC}   # this project's name: the file's; without a header `column_1`, `column_2`
     delimiter: ";"
+    decimal: ","                  # 1.234,5 is a bit more than a thousand
     skip_rows: 1                  # lines above the header, or above the first row where there is none
     header: true                  # whether the first line after those names the columns
     time_unit: auto               # s, ms, us, ns; auto: told by the size of each number
@@ -58,6 +59,7 @@ class ImportSchema(_Part):
 
     columns: dict[ImportColumn, str] = {}
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+    decimal: Literal[".", ","] = "."
     skip_rows: int | None = Field(default=None, ge=0)
     header: bool | None = None
     time_unit: Literal["auto"] | TimeUnit = "auto"
