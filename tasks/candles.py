@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
 
@@ -9,10 +10,12 @@ import polars as pl
 from prefect import task
 from prefect.context import TaskRunContext
 
-from candlewick.candles import CandlePage, FormingBar, empty_candles, opened_at_ms
+from candlewick.candles import CandlePage, FormingBar, RawPage, Series, empty_candles, opened_at_ms
 from candlewick.errors import InvalidCandles
 from candlewick.findings import note_findings
-from candlewick.lake import Lake
+from candlewick.lake import Lake, compact_pages
+from candlewick.market_data.coverage import Span
+from candlewick.market_data.kinds import DataSeries
 from candlewick.partitions import AppendReport
 from candlewick.timeframes import format_utc
 from candlewick.validation import REPAIRED_KINDS, Finding, ValidatedCandles, validate_candles
@@ -55,12 +58,12 @@ async def fetch_candles(access: MarketAccess, plan: FetchPlan, lake: Lake) -> Fe
         return await copy_source(access, plan, lake)
     page = await access.market.fetch(plan.series.symbol, plan.series.timeframe, plan.since_ms, plan.now_ms)
     try:
-        checked = await confirm_gaps(access, plan, page, plan.known_ms)
+        checked, pages = await confirm_gaps(access, plan, page, plan.known_ms)
     except InvalidCandles as error:
         refusal = Finding("refused", "error", plan.since_ms, max(plan.forming_ms, plan.since_ms + 1), str(error))
         await asyncio.to_thread(note_findings, lake, plan.series, (refusal,))
         raise
-    added = await asyncio.to_thread(_keep, lake, plan, checked, page.forming)
+    added = await asyncio.to_thread(_keep, lake, plan, checked, page.forming, pages)
     return _fetched(plan, added, None if page.forming is None else (page.forming.opened_at_ms, page.forming.open))
 
 
@@ -87,34 +90,49 @@ def _fetched(plan: FetchPlan, added: int, forming: tuple[int, float] | None) -> 
     return FetchedSeries(symbol=plan.series.symbol, added=added, forming=None if forming is None else [*forming])
 
 
-async def confirm_gaps(access: MarketAccess, plan: FetchPlan, page: CandlePage, before_ms: int | None) -> ValidatedCandles:
-    """The page, validated; bars that are missing from it are asked for once more before their absence is believed."""
+async def confirm_gaps(
+    access: MarketAccess, plan: FetchPlan, page: CandlePage, before_ms: int | None
+) -> tuple[ValidatedCandles, tuple[RawPage, ...]]:
+    """The page, validated; bars that are missing from it are asked for once more before their absence is believed.
+
+    With all the answers. Raises InvalidCandles, MarketUnavailable.
+    """
     checked = validate_candles(page.candles, plan.series, plan.now_ms, before_ms)
     gaps = [finding for finding in checked.findings if finding.kind == "gap"][:_GAPS_ASKED_AGAIN]
     if not gaps or access.max_attempts == 1:
-        return checked
+        return checked, page.pages
     again = [
-        (await access.market.fetch(plan.series.symbol, plan.series.timeframe, gap.span_start_ms, gap.span_end_ms)).candles
-        for gap in gaps
+        await access.market.fetch(plan.series.symbol, plan.series.timeframe, gap.span_start_ms, gap.span_end_ms) for gap in gaps
     ]
-    if not any(frame.height for frame in again):
-        return checked
+    pages = (*page.pages, *(one for answer in again for one in answer.pages))
+    if not any(answer.candles.height for answer in again):
+        return checked, pages
     # Sorted here, because it was not the market that sent the late ones last; what was repaired in its page stays said.
-    whole = pl.concat([checked.candles, *again]).sort("opened_at", maintain_order=True)
+    whole = pl.concat([checked.candles, *(answer.candles for answer in again)]).sort("opened_at", maintain_order=True)
     completed = validate_candles(whole, plan.series, plan.now_ms, before_ms)
     repaired = [finding for finding in checked.findings if finding.kind in REPAIRED_KINDS]
-    return ValidatedCandles(completed.candles, tuple(dict.fromkeys([*repaired, *completed.findings])))
+    return ValidatedCandles(completed.candles, tuple(dict.fromkeys([*repaired, *completed.findings]))), pages
 
 
-def _keep(lake: Lake, plan: FetchPlan, checked: ValidatedCandles, forming: FormingBar | None) -> int:
+def _keep(lake: Lake, plan: FetchPlan, checked: ValidatedCandles, forming: FormingBar | None, pages: tuple[RawPage, ...]) -> int:
     """Findings before the candles they are about: after a kill in between, the same candles are fetched again. Bars added."""
+    fetched_at = keep_pages(lake, plan.series, Span(plan.since_ms, max(plan.now_ms, plan.since_ms + 1)), pages)
     note_findings(lake, plan.series, checked.findings)
-    report = lake.append(plan.series, checked.candles, plan.series.market, datetime.now(UTC))
+    report = lake.append(plan.series, checked.candles, plan.series.market, fetched_at)
     note_findings(lake, plan.series, revised_candles(report))
     remember_covered(lake, plan, checked.candles)
     if forming is not None:
         lake.set_forming(plan.series, forming)
     return report.added
+
+
+def keep_pages(lake: Lake, series: Series | DataSeries, span: Span, pages: Sequence[RawPage]) -> datetime | None:
+    """Keep the answers as they came, in bronze. What rows made of them say of their time: nothing, where bronze says it."""
+    if not pages:
+        return datetime.now(UTC)
+    lake.put_pages(series, span, pages)
+    compact_pages(lake, series)
+    return None
 
 
 def revised_candles(report: AppendReport) -> list[Finding]:

@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
 
 from blocks.exchange_market import ExchangeMarket
-from candlewick.candles import CandlePage, candle_digest, opened_at_ms
+from candlewick.candles import RawPage, candle_digest, opened_at_ms
 from candlewick.errors import InvalidCandles
 from candlewick.lake import Lake
 from candlewick.market_data.coverage import Span
@@ -25,7 +25,7 @@ from candlewick.store.quality import QualityStore
 from candlewick.timeframes import timeframe_ms, utc
 from candlewick.validation import REPAIRED_KINDS, Finding, validate_candles
 from candlewick.windows import FetchPlan
-from tasks.candles import confirm_gaps, revised_candles
+from tasks.candles import confirm_gaps, keep_pages, revised_candles
 from tasks.market import MarketAccess
 
 # What a chunk's own answers tell for good. Gaps and the like are judged over the whole series when it is complete.
@@ -83,17 +83,17 @@ async def fetch_chunk(access: MarketAccess, keeping: Keeping, plan: ChunkPlan) -
     began = time.monotonic()
     key, span = plan.series.candles, plan.span
     page = await access.market.fetch(key.symbol, key.timeframe, span.since_ms, span.until_ms)
-    refused: tuple[Finding, ...] = ()
+    refused, pages = tuple[Finding, ...](), page.pages
     try:
         asked = FetchPlan(key, span.since_ms, span.until_ms, known_ms=plan.known_ms)
-        checked = await confirm_gaps(access, asked, page, plan.known_ms)
+        checked, pages = await confirm_gaps(access, asked, page, plan.known_ms)
     except InvalidCandles:
         if _attempt() < access.max_attempts:
             raise
         kept, refused = refuse_rows(page.candles, key)
         checked = validate_candles(kept, key, span.until_ms, plan.known_ms)
     told = [finding for finding in checked.findings if finding.kind in _OF_THE_ANSWER]
-    done = await asyncio.to_thread(_keep, keeping, plan, page, checked.candles, [*told, *refused], time.monotonic() - began)
+    done = await asyncio.to_thread(_keep, keeping, plan, pages, checked.candles, [*told, *refused], time.monotonic() - began)
     access.asked.add(key)
     return done
 
@@ -104,23 +104,28 @@ def _attempt() -> int:
 
 
 def _keep(
-    keeping: Keeping, plan: ChunkPlan, page: CandlePage, candles: pl.DataFrame, findings: Sequence[Finding], seconds: float
+    keeping: Keeping,
+    plan: ChunkPlan,
+    pages: Sequence[RawPage],
+    candles: pl.DataFrame,
+    findings: Sequence[Finding],
+    seconds: float,
 ) -> ChunkDone:
     """Bronze, silver, the store's rows, and last the coverage: only then the chunk counts as fetched."""
     key, now = plan.series.candles, utc(plan.now_ms)
-    keeping.lake.put_pages(plan.series, plan.span, page.pages)
-    report = keeping.lake.append(key, candles, key.market, None)
+    fetched_at = keep_pages(keeping.lake, plan.series, plan.span, pages)
+    report = keeping.lake.append(key, candles, key.market, fetched_at)
     told = [*findings, *revised_candles(report)]
     times = opened_at_ms(candles)
     chunk = DataChunk(
         series=plan.series,
         span=plan.span,
         rows=candles.height,
-        pages=len(page.pages),
+        pages=len(pages),
         first_at=utc(int(times[0])) if candles.height else None,
         last_at=utc(int(times[-1])) if candles.height else None,
         digest=candle_digest(candles),
-        bytes=sum(len(one.body) for one in page.pages),
+        bytes=sum(len(one.body) for one in pages),
         requested_s=round(seconds, 3),
         fetched_at=datetime.now(UTC),
     )
@@ -130,7 +135,7 @@ def _keep(
     last_ms = int(times[-1]) if candles.height else None
     if (covered := _answered(plan, last_ms)) is not None:
         keeping.lake.cover(key, covered)
-    return ChunkDone(report.added, max(1, len(page.pages)), len(told), last_ms, _attempt() == 1)
+    return ChunkDone(report.added, max(1, len(pages)), len(told), last_ms, _attempt() == 1)
 
 
 def _answered(plan: ChunkPlan, last_ms: int | None) -> Span | None:

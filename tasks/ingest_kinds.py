@@ -19,6 +19,7 @@ from candlewick.market_data.coverage import Span
 from candlewick.market_data.kinds import DataSeries
 from candlewick.market_data.rows import DataChunk
 from candlewick.timeframes import DAY_MS, format_utc, timeframe_ms, utc
+from tasks.candles import keep_pages
 from tasks.funding import fetch_funding
 from tasks.ingest import Keeping
 from tasks.market import MarketAccess
@@ -43,7 +44,10 @@ class EventsDone:
 
 
 async def fetch_events(access: MarketAccess, keeping: Keeping, series: DataSeries, wanted: Span, now_ms: int) -> EventsDone:
-    """Fetch what the lake lacks of a series that is no candles. ``now_ms`` is the market's clock. Raises UsageError where the market does not offer it."""
+    """Fetch what the lake lacks of a series that is no candles. ``now_ms`` is the market's clock.
+
+    Raises UsageError where the market does not offer it.
+    """
     if not isinstance(access.market, ExchangeMarket):
         return await _copy_funding(access, keeping, series)
     step_ms = timeframe_ms(series.timeframe) if series.timeframe else 1
@@ -100,7 +104,7 @@ def _keep(
 ) -> int:
     """Bronze, the store's rows, silver, and last the coverage."""
     lake, now = keeping.lake, utc(now_ms)
-    lake.put_pages(series, span, pages)
+    fetched_at = keep_pages(lake, series, span, pages)
     times = rows[_TIME_COLUMN[series.kind]].dt.epoch("ms").to_list()
     chunk = DataChunk(
         series=series,
@@ -116,9 +120,9 @@ def _keep(
     )
     keeping.data.add_chunks(keeping.run_id, [chunk])
     if series.kind != "funding_rate":
-        added = lake.append_rows(series, rows, None, series.market, None).added
+        added = lake.append_rows(series, rows, None, series.market, fetched_at).added
     else:
-        report = append_funding(lake, Series(series.market, series.symbol, ""), rows, series.market, None)
+        report = append_funding(lake, Series(series.market, series.symbol, ""), rows, series.market, fetched_at)
         if told := revised_funding(report):
             keeping.quality.record(series, told, now)
         added = report.added

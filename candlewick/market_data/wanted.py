@@ -100,7 +100,10 @@ def wanted_series(
     *,
     resample: bool = False,
 ) -> tuple[Wanted, ...]:
-    """Symbols × kinds × timeframes, in that order. Candles are made of trades where no ohlcv is asked for. Raises UsageError for what makes no sense; nothing has been asked then."""
+    """Symbols × kinds × timeframes, in that order. Candles are made of trades where no ohlcv is asked for.
+
+    Raises UsageError for what makes no sense; nothing has been asked then.
+    """
     since_ms, until_ms = parse_utc(since), None if until is None else parse_utc(until)
     if until_ms is not None and until_ms <= since_ms:
         raise UsageError(f"--until {until} is not after --since {since}: there is nothing between them")
