@@ -13,6 +13,7 @@ import pytest
 from candlewick.candles import CANDLE_SCHEMA, RawPage, Series
 from candlewick.cli import FAILURE, SUCCESS, command_app, run_command
 from candlewick.lake import Lake
+from candlewick.market.files import FilesMarket
 from candlewick.market_data.coverage import Span
 from candlewick.market_data.kinds import DataSeries
 from candlewick.market_data.schemas import TRADES_SCHEMA
@@ -154,6 +155,20 @@ def test_where_datasets_are_declared_only_they_have_to_be_fresh(place: Place) ->
     assert status_row(eth)["span"] == "not started"
     assert next_steps((btc, doge, eth))[0] == "`python -m flows.market_data sync` fetches what 2 declared series lack"
     assert totals_line((btc, doge, eth)).startswith("3 series (1 stale, 1 not started); ")
+
+
+def test_datasets_name_series_as_the_lake_does(place: Place) -> None:
+    (place.folder / "mine").mkdir()
+    key = FilesMarket.from_name(f"files:{place.folder / 'mine'}", NOW_MS).series(BTC, "1d").market
+    place.declare(
+        f"datasets:\n  mine: {{markets: ['files:{place.folder / 'mine'}', 'files:gone', binance], symbols: [BTC/USDT], "
+        "timeframes: [1d], since: 2024-01-01}\nexchanges: {binance: {sandbox: true}}\n"
+    )
+    put(place.lake, Series(key, BTC, "1d"), SINCE_MS + 5 * DAY_MS)
+    told = {one.market: one for one in place.status()}
+    assert set(told) == {key, "files:gone", "binance-sandbox"}
+    assert (told[key].datasets, told[key].is_wrong) == (("mine",), False)
+    assert not told["files:gone"].is_started
 
 
 def test_a_damaged_file_is_a_row_and_the_others_are_told_all_the_same(place: Place) -> None:

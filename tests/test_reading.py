@@ -11,6 +11,7 @@ from candlewick.candles import CANDLE_SCHEMA, Series
 from candlewick.errors import MissingData, UsageError
 from candlewick.funding import FUNDING_SCHEMA
 from candlewick.lake import Lake
+from candlewick.market.files import FilesMarket
 from candlewick.market_data.coverage import Span
 from candlewick.market_data.kinds import DataSeries
 from candlewick.market_data.schemas import OPEN_INTEREST_SCHEMA, TRADES_SCHEMA
@@ -162,3 +163,11 @@ def test_series_lists_what_there_is(lake: Lake) -> None:
     assert listed["first_at"][0] == datetime(2024, 1, 1, tzinfo=UTC)
     assert series("binance", PERPETUAL, lake=lake.url).height == 2
     assert series("kraken", lake=lake.url).is_empty()
+
+
+def test_a_folder_of_files_is_named_as_in_every_command(lake: Lake, tmp_path: Path) -> None:
+    key = FilesMarket.from_name(f"files:{tmp_path}#kraken", 0).series(BTC, "1d")
+    put_candles(lake, "1d", SINCE_MS, SINCE_MS + 3 * DAY_MS, market=key.market)
+    assert candles(f"files:{tmp_path}#kraken", BTC, "1d", lake=lake.url).height == 3
+    with pytest.raises(MissingData, match=rf"backfill --market files:{tmp_path} --symbols"):
+        candles(f"files:{tmp_path}", BTC, "1d", lake=lake.url)
