@@ -124,7 +124,9 @@ def test_every_settings_example_is_accepted(tmp_path: Path) -> None:
     for example in found:
         (tmp_path / "candlewick.yaml").write_text(example.text, encoding="utf-8")
         settings = load_settings(directory=tmp_path, environment={})
-        assert settings.exchanges.keys() == yaml.safe_load(example.text)["exchanges"].keys()
+        document = yaml.safe_load(example.text)
+        assert settings.exchanges.keys() == document.get("exchanges", {}).keys()
+        assert settings.datasets.keys() == document.get("datasets", {}).keys()
 
 
 def test_every_files_mapping_example_is_accepted(tmp_path: Path) -> None:
@@ -260,6 +262,7 @@ def variables() -> set[str]:
     keys = set(setting_keys())
     keys |= {"paper.parameters.fast"}  # a parameter of a strategy
     keys |= {key.replace(".ID.", f".{exchange}.") for key in keys for exchange in ("binance", "kraken")}
+    keys |= {key.replace(".NAME.", ".majors.") for key in keys}
     return {f"candlewick_{key.replace('.', '__')}" for key in keys}
 
 
