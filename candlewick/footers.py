@@ -1,6 +1,5 @@
 """How much there is of a series, from the ends of its Parquet files: no row is read."""
 
-import io
 from dataclasses import dataclass
 
 import polars as pl
@@ -37,23 +36,23 @@ def overview_of(held: Held, table: Table) -> SeriesOverview:
     names = partition_names(held)
     if not names:
         return SeriesOverview(0, None, None, 0, 0)
-    footers = [_footer(held, name, table) for name in names]
+    ends = held.ends(names, _FOOTER_BYTES)
+    footers = [_footer(held, name, end, table) for name, end in zip(names, ends, strict=True)]
     per_ms = 1000 if table.schema[table.time] == pl.Datetime("us", "UTC") else 1
     size = sum(held.size(name) for name in names)
     first_ms, last_ms = footers[0].first // per_ms, footers[-1].last // per_ms
     return SeriesOverview(sum(footer.rows for footer in footers), first_ms, last_ms, len(names), size)
 
 
-def _footer(held: Held, name: str, table: Table) -> _Footer:
+def _footer(held: Held, name: str, end: bytes, table: Table) -> _Footer:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    end = held.end(name, _FOOTER_BYTES)
     length = int.from_bytes(end[-_TRAILER_BYTES:-4], "little") + _TRAILER_BYTES
     if end[-4:] == b"PAR1" and len(end) < length <= held.size(name):
-        end = held.end(name, length)
+        (end,) = held.ends([name], length)
     try:
-        metadata = pq.read_metadata(io.BytesIO(end))
+        metadata = pq.read_metadata(pa.BufferReader(end))
         column = metadata.schema.names.index(table.time)
         first = metadata.row_group(0).column(column).statistics
         last = metadata.row_group(metadata.num_row_groups - 1).column(column).statistics

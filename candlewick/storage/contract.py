@@ -26,8 +26,8 @@ class Held(Protocol):
     def read(self, name: str) -> bytes | None:
         """A file's content; None where there is none."""
 
-    def end(self, name: str, length: int) -> bytes:
-        """The last bytes of a file that is there: ``length`` of them, or all."""
+    def ends(self, names: Sequence[str], length: int) -> list[bytes]:
+        """The last bytes of files that are there: ``length`` of each, or all."""
 
     def sources(self, names: Sequence[str]) -> list[Path] | list[bytes]:
         """Files that are there, as polars reads them."""

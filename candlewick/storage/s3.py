@@ -93,17 +93,13 @@ class S3Folder:
         self._seen[name] = _Seen(answer.meta["e_tag"], answer.meta["size"])
         return bytes(answer.bytes())
 
-    def end(self, name: str, length: int) -> bytes:
-        """The last bytes of an object that is there."""
-        size = self._known(name).size
-        return self._get(name, (max(0, size - length), size)) if size else b""
+    def ends(self, names: Sequence[str], length: int) -> list[bytes]:
+        """The last bytes of objects that are there, fetched side by side."""
+        return self._side_by_side(lambda name: self._end(name, length), names)
 
     def sources(self, names: Sequence[str]) -> list[Path] | list[bytes]:
         """The objects' contents, fetched side by side."""
-        if len(names) == 1:
-            return [self._get(names[0])]
-        with ThreadPoolExecutor(min(_READERS, len(names))) as readers:
-            return list(readers.map(self._get, names))
+        return self._side_by_side(self._get, names)
 
     def write(self, name: str, content: bytes | memoryview, durable: bool = True) -> None:
         """Put an object in the place of the version seen; of an object that was not looked at, in the place of any."""
@@ -131,6 +127,17 @@ class S3Folder:
         """Copy, then delete: after a kill in between both are there."""
         obstore.rename(self._store, self._path(name), self._path(new_name))
         self._seen[new_name], self._seen[name] = self._seen.get(name), None
+
+    def _side_by_side(self, fetch: Callable[[str], bytes], names: Sequence[str]) -> list[bytes]:
+        if len(names) < 2:
+            return [fetch(name) for name in names]
+        self.names()  # listed once, not by every thread
+        with ThreadPoolExecutor(min(_READERS, len(names))) as readers:
+            return list(readers.map(fetch, names))
+
+    def _end(self, name: str, length: int) -> bytes:
+        size = self._known(name).size
+        return self._get(name, (max(0, size - length), size)) if size else b""
 
     def _known(self, name: str) -> _Seen:
         self.names()
