@@ -1,7 +1,7 @@
 """The real defects that were published with candles, and the real outages of an exchange, are found, counted and classified."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 import pytest
@@ -23,8 +23,10 @@ REPEATED_TOO = {"coinbase_BTCUSD_1h"}
 COARSER = {"1m": ("5m", "15m_2025Q3"), "5m": ("15m_2025Q3",), "15m": ("1h", "4h", "1d"), "1h": ("4h", "1d"), "4h": ("1d",)}
 
 
-def context(timeframe: str, **more: dict[str, pl.DataFrame]) -> CheckContext:
-    return CheckContext(series=Series("market", "BTC/USDT", timeframe), **more)
+def context(
+    timeframe: str, coarser: Mapping[str, pl.DataFrame] | None = None, others: Mapping[str, pl.DataFrame] | None = None
+) -> CheckContext:
+    return CheckContext(series=Series("market", "BTC/USDT", timeframe), coarser=coarser or {}, others=others or {})
 
 
 def count(findings: Sequence[Finding], kind: str, severity: str | None = None) -> int:

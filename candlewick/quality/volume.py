@@ -76,7 +76,7 @@ def _beside_coarser(
     return [
         (f"there is no {timeframe} bar around it", flat & within & ~there),
         (f"the {timeframe} bar around it has another price", flat & traded & (outside | not_open)),
-        (f"the {timeframe} bar around it traded more than the bars that have volume", flat & traded & more),
+        (f"the {timeframe} bar around it traded more than the bars that have volume", unknown & traded & more),
     ]
 
 
