@@ -53,7 +53,8 @@ def plan_fetch(lake: Lake, series: Series, anchor_ms: int, now_ms: int, source: 
     if span is None or anchor_ms >= forming_ms:  # What coverage says of a series without a file is not relied on: was it lost?
         return FetchPlan(series, anchor_ms, now_ms)
     missing = lake.coverage(series).missing(Span(anchor_ms, forming_ms))
-    since_ms = missing[0].since_ms if missing else forming_ms
+    # A span that ends inside of a bar cannot have answered that bar.
+    since_ms = max(anchor_ms, floor_to_bar(missing[0].since_ms, series.timeframe)) if missing else forming_ms
     return FetchPlan(series, since_ms, now_ms, known_ms=_last_before(lake, series, span, anchor_ms, since_ms))
 
 

@@ -64,6 +64,11 @@ def test_hours_in_which_nothing_traded_are_not_asked_for_again(lake: Lake):
     assert plan(lake, -51).since_ms == bar(-51)
 
 
+def test_a_bar_that_was_covered_in_part_is_asked_for(lake: Lake):
+    lake.put_chunk(HOURLY, candles(0, 50), Span(bar(0), bar(50) + 1_800_000), "binance", FETCHED)
+    assert plan(lake) == FetchPlan(HOURLY, bar(50), NOW_MS, known_ms=bar(49))
+
+
 def test_what_was_uncovered_is_asked_for_again_though_its_bars_are_there(lake: Lake):
     put(lake, 0, 100)
     lake.uncover(HOURLY, Span(bar(10), bar(12)))
