@@ -2,13 +2,15 @@
 
 import asyncio
 import secrets
+import shlex
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from cyclopts import App, Parameter
 from prefect import flow
@@ -25,9 +27,10 @@ from candlewick.json_text import Json, to_json
 from candlewick.lake_opening import open_lake
 from candlewick.logs import bind_correlation_id
 from candlewick.market_data.kinds import DataSeries
-from candlewick.market_data.rows import DataRun
+from candlewick.market_data.rows import DataRun, DataRunStatus
 from candlewick.quality.comparison import Source
-from candlewick.quality.request import Comparing, Inspecting, ValidationOptions, read_validation
+from candlewick.quality.request import SETTABLE, Comparing, Inspecting, ValidationOptions, read_validation
+from candlewick.quality.thresholds import Thresholds
 from candlewick.reports.validation_text import INSPECTED_COLUMNS, inspected_rows, inspection_sentence, render_validation
 from candlewick.reports.validation_view import InspectedSeries, ValidationView
 from candlewick.settings import Settings
@@ -37,7 +40,7 @@ from candlewick.store.quality import QualityStore
 from candlewick.tables import print_rows
 from candlewick.timeframes import utc
 from flows.command import ending, result_of, run_flow
-from flows.validation_sources import ReachedSource, compared_span, complete_source, find_other, source_names
+from flows.validation_sources import FoundSources, ReachedSource, compared_span, complete_source, find_other, source_names
 from tasks.market import FILES, MarketAccess, open_market
 from tasks.validation import (
     Recorded,
@@ -90,6 +93,7 @@ class InspectedLake:
 BATCH = 50
 """Series that are looked over in one task, and kept in one transaction."""
 Validated = ComparedSources | InspectedLake
+Answer = TypeVar("Answer", ComparedSources, InspectedLake)
 
 
 def _run_name() -> str:
@@ -124,13 +128,11 @@ async def validate(
     )  # fmt: skip
     context = ValidationContext(asked.settings)
     with SyncClientContext.get_or_create(), bind_correlation_id(context.run_id):
-        run = await context.begin(market)
-        try:
-            answer = await (compare(context, asked) if isinstance(asked, Comparing) else inspect(context, asked))
-        except BaseException as error:
-            await context.end(replace(run, status="failure", error=str(error) or type(error).__name__))
-            raise
-        await context.end(_ended(run, answer))
+        if isinstance(asked, Comparing):
+            async with reaching(context, asked) as sources:
+                answer: Validated = await context.booked(market, compare(context, asked, sources))
+        else:
+            answer = await context.booked(market, inspect(context, await chosen_series(context, asked)))
     return conclude_validation(answer)
 
 
@@ -144,8 +146,8 @@ class ValidationContext:
         self.started_at = datetime.now(UTC)
         self.run_id = f"validate-{self.started_at:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
 
-    async def begin(self, market: str | None) -> DataRun:
-        """Book that the run has begun."""
+    async def booked(self, market: str | None, work: Coroutine[None, None, Answer]) -> Answer:
+        """Do the work as a run that is booked when it begins and when it ends, however it ends."""
         run = DataRun(
             run_id=self.run_id,
             kind="validate",
@@ -155,10 +157,16 @@ class ValidationContext:
             flow_run_id=flow_run.id,
         )
         await asyncio.to_thread(self.stores.data.begin, run)
-        return run
+        try:
+            answer = await work
+        except BaseException as error:
+            how: DataRunStatus = "failure" if isinstance(error, Exception) else "interrupted"
+            await self._end(replace(run, status=how, error=str(error) or type(error).__name__))
+            raise
+        await self._end(_ended(run, answer))
+        return answer
 
-    async def end(self, run: DataRun) -> None:
-        """Book how it ended."""
+    async def _end(self, run: DataRun) -> None:
         await asyncio.to_thread(self.stores.data.finish, replace(run, completed_at=datetime.now(UTC)))
 
 
@@ -179,54 +187,60 @@ def conclude_validation(answer: Validated) -> State[Validated]:
 # ------------------------------------------------------------------------------------------------- two sources
 
 
-async def compare(context: ValidationContext, asked: Comparing) -> ComparedSources:
-    """Complete both series, compare them, keep and show what was found."""
-    lake, notices = context.stores.lake, list[str]()
+@asynccontextmanager
+async def reaching(context: ValidationContext, asked: Comparing) -> AsyncIterator[FoundSources]:
+    """Both markets opened and the other's symbol found; nothing is written. Raises UsageError for names that there are not."""
     accesses: list[MarketAccess] = []
     try:
         for name in (asked.market, asked.against):
             accesses.append(await open_market(name, asked.settings, asked.until_ms))
-        ours = ReachedSource(accesses[0], asked.symbol, asked.timeframe)
-        announce(f"completing {asked.market} {asked.symbol} {asked.timeframe}")
-        days = asked.settings.paper.history_days
-        notices += _said(await complete_source(lake, ours, (asked.since_ms, asked.until_ms), days))
-        span, limited = await compared_span(lake, ours, asked)
-        other, taken = await find_other(lake, accesses[1], asked)
-        announce(f"completing {asked.against} {other.symbol} {asked.timeframe}")
-        notices += _said(taken, limited, await complete_source(lake, other, (span.since_ms, span.until_ms), days))
+        announce(f"looking for {asked.symbol} at {asked.against}")
+        other, taken = await find_other(context.stores.lake, accesses[1], asked)
+        yield FoundSources(ReachedSource(accesses[0], asked.symbol, asked.timeframe), other, taken)
     finally:
         for access in accesses:
             await access.market.close()
+
+
+async def compare(context: ValidationContext, asked: Comparing, found: FoundSources) -> ComparedSources:
+    """Complete both series, compare them, keep and show what was found."""
+    lake, days = context.stores.lake, asked.settings.paper.history_days
+    announce(f"completing {asked.market} {asked.symbol} {asked.timeframe}")
+    late = await complete_source(lake, found.ours, (asked.since_ms, asked.until_ms), days)
+    span, limited = await compared_span(lake, found.ours, asked)
+    announce(f"completing {asked.against} {found.other.symbol} {asked.timeframe}")
+    late_other = await complete_source(lake, found.other, (span.since_ms, span.until_ms), days)
+    notices = [notice for notice in (found.taken, late, limited, late_other) if notice is not None]
     names = source_names(asked.market, asked.against)
-    sources = Source(ours.series, names[0]), Source(other.series, names[1])
+    sources = Source(found.ours.series, names[0]), Source(found.other.series, names[1])
     announce(f"comparing {sources[0].label} with {sources[1].label}")
-    view = await compare_in_lake(lake, sources, span, asked, notices, _command(asked))
+    view = await compare_in_lake(lake, sources, span, asked, notices, command_text(asked))
     recorded = await record_comparison(context.stores, view)
     report = await asyncio.to_thread(write_validation, view, Path(asked.settings.reports.directory))
     await publish_validation(view, report)
     return ComparedSources(view, report, recorded)
 
 
-def _said(*notices: str | None) -> list[str]:
-    return [notice for notice in notices if notice is not None]
-
-
-def _command(asked: Comparing) -> str:
+def command_text(asked: Comparing) -> str:
     """What does the same again."""
     options = {"market": asked.market, "against": asked.against, "symbol": asked.symbol, "timeframe": asked.timeframe}
     if asked.against_symbol is not None:
         options["against-symbol"] = asked.against_symbol
     for name, time_ms in (("since", asked.since_ms), ("until", asked.until_ms)):
         options |= {} if time_ms is None else {name: f"{utc(time_ms):%Y-%m-%dT%H:%M}"}
-    return " ".join(["python -m flows.market_data validate", *(f"--{name} {value}" for name, value in options.items())])
+    usual, limits = Thresholds(), asked.limits
+    for name in SETTABLE:
+        value: float = getattr(limits, name)
+        options |= {name.replace("_", "-"): f"{value:g}"} if value != getattr(usual, name) else {}
+    words = (f"--{name} {shlex.quote(value)}" for name, value in options.items())
+    return " ".join(["python -m flows.market_data validate", *words])
 
 
 # ------------------------------------------------------------------------------------------------- the lake alone
 
 
-async def inspect(context: ValidationContext, asked: Inspecting) -> InspectedLake:
-    """Look over every series that fits; findings and verdicts are kept. Raises UsageError where there is none."""
-    chosen = await _chosen(context, asked)
+async def inspect(context: ValidationContext, chosen: Sequence[DataSeries]) -> InspectedLake:
+    """Look over series; findings and verdicts are kept."""
     now_ms = round(time.time() * 1000)
     looked: list[InspectedSeries] = []
     for start in range(0, len(chosen), BATCH):
@@ -236,8 +250,8 @@ async def inspect(context: ValidationContext, asked: Inspecting) -> InspectedLak
     return InspectedLake(tuple(looked))
 
 
-async def _chosen(context: ValidationContext, asked: Inspecting) -> Sequence[DataSeries]:
-    """All series where nothing is named, none of an empty lake; else at least one."""
+async def chosen_series(context: ValidationContext, asked: Inspecting) -> Sequence[DataSeries]:
+    """The series that fit: all where nothing is named, none of an empty lake. Raises UsageError where nothing fits a name."""
     market = asked.market
     if market is not None and market.startswith(FILES):
         access = await open_market(market, asked.settings, None)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from candlewick.announcing import announce
@@ -34,6 +35,15 @@ class ReachedSource:
     def fingerprint(self) -> str | None:
         """What the whole source is, where it can change as a whole (files). Raises UnknownSymbol, AmbiguousCandles."""
         return self.access.market.fingerprint(self.symbol, self.series.timeframe)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSources:
+    """Both sources; ``taken`` says which symbol was taken of the other where it is not ours."""
+
+    ours: ReachedSource
+    other: ReachedSource
+    taken: str | None
 
 
 def source_names(ours: str, other: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from candlewick.cli import run_command
 from candlewick.errors import UnknownSymbol, UsageError
 from candlewick.market_data.coverage import Span
 from candlewick.quality.request import Comparing, ValidationOptions, read_validation
+from candlewick.quality.thresholds import Thresholds
 from candlewick.store.data_runs import DataStore
 from candlewick.store.database import Database
 from candlewick.store.quality import QualityStore
 from flows import validation_sources
+from flows.data_validate import command_text
 from flows.market_data import app
 from flows.validation_sources import ReachedSource, compared_span, complete_source, find_other, source_names
 from tasks.market import open_market
@@ -132,10 +135,40 @@ def test_what_the_lake_has_is_looked_over_where_no_other_source_is_named(
 def test_a_request_that_makes_no_sense_ends_with_2_and_writes_nothing(
     workplace: Workplace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for wrong in (["--against", "bitstamp"], ["--since", "2024-01-01"], [*ASKED, "--timeframe", "7x"], [*ASKED, "--since", "x"]):
+    odd_timeframe = [word.replace("1h", "7x") for word in ASKED]
+    for wrong, said in (
+        (["--against", "bitstamp"], "needs --market and --symbol and --timeframe"),
+        (["--since", "2024-01-01"], "--since belongs to a comparison"),
+        (odd_timeframe, "timeframe '7x' is not understood"),
+        ([*ASKED, "--since", "x"], "'x' is not a time"),
+        (ASKED, "is not a folder"),
+    ):
         assert command(*wrong) == 2
-        assert "Error: " in capsys.readouterr().err
+        assert said in capsys.readouterr().err
     assert not (workplace.directory / "ledger.duckdb").exists()
+
+
+def test_a_source_that_is_not_there_is_refused_before_anything_is_booked_and_one_that_fails_is_booked(
+    sources: Workplace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*[word.replace("BTC", "ETH") for word in ASKED]) == 2
+    assert "--against-symbol" in capsys.readouterr().err
+    assert not (sources.directory / "ledger.duckdb").exists()
+    (sources.directory / "reports").write_text("a file stands here")
+    assert command(*ASKED) == 1
+    assert "cannot be written" in capsys.readouterr().err
+    (run,) = DataStore(Database(str(sources.directory / "ledger.duckdb"))).runs()
+    assert run.status == "failure"
+    assert "cannot be written" in (run.error or "")
+
+
+def test_the_command_that_repeats_a_comparison_names_all_that_was_asked() -> None:
+    given = asked("files:my data#a", "b", since="2024-01-01", until="2024-02-01T06:00")
+    assert command_text(given) == (
+        "python -m flows.market_data validate --market 'files:my data#a' --against b --symbol BTC/USDT --timeframe 1h "
+        "--since 2024-01-01T00:00 --until 2024-02-01T06:00"
+    )
+    assert command_text(replace(given, limits=Thresholds(max_p99_bps=70))).endswith(" --max-p99-bps 70")
 
 
 # ------------------------------------------------------------------------------------------------- sources

@@ -1,13 +1,15 @@
 """What a user asks of `validate`: two sources of one market, or a look at what the lake has; checked before anything is read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from candlewick.errors import UsageError
 from candlewick.quality.thresholds import Thresholds
 from candlewick.settings import Settings, load_settings
 from candlewick.timeframes import format_utc, parse_utc, timeframe_ms
 
+SETTABLE = ("max_median_bps", "max_p99_bps", "max_missing_share")
+"""Thresholds that an option sets."""
 QUOTES = ("USD", "USDT", "USDC", "BUSD")
 """Quotes that are worth a dollar: where the other source lacks the pair, that of its base with one of these is compared."""
 
@@ -107,10 +109,11 @@ def _named(given: Mapping[str, float]) -> dict[str, float]:
 
 
 def _thresholds(given: Mapping[str, float]) -> Thresholds:
-    unknown = sorted(given.keys() - {"max_median_bps", "max_p99_bps", "max_missing_share"})
+    unknown = sorted(given.keys() - set(SETTABLE))
     assert not unknown, f"no option sets {unknown}"
     usual = Thresholds()
-    return Thresholds(
+    return replace(
+        usual,
         max_median_bps=given.get("max_median_bps", usual.max_median_bps),
         max_p99_bps=given.get("max_p99_bps", usual.max_p99_bps),
         max_missing_share=given.get("max_missing_share", usual.max_missing_share),
