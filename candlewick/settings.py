@@ -251,7 +251,9 @@ class ExchangeSettings(Section):
     sandbox: bool = Field(False, description="Use the exchange's test network.")
     timeout_s: Seconds = Field(10, description="Longest wait for one answer, in seconds.")
     rate_limit: bool = Field(True, description="Keep to the exchange's published request rate.")
-    requests_per_s: float | None = Field(None, gt=0, le=1000, description="Own request rate per second; none: the exchange's.")
+    requests_per_s: float | None = Field(
+        None, gt=0, le=1000, description="Own, stricter request rate per second of all processes together; none: the exchange's."
+    )
     max_attempts: int = Field(5, ge=1, le=100, description="Attempts at one request, the first included.")
     retry_base_s: PauseSeconds = Field(
         0.5, description="Pause before the second attempt; it doubles each time, with jitter. In seconds."

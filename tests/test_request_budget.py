@@ -314,6 +314,7 @@ def test_a_process_that_is_killed_while_it_holds_the_budget_frees_it(exchange):
     other = SharedBudget(exchange.budget_name)
     with pytest.raises(TimeoutError), other._locked():
         pass
+    assert other.take(1.0, KRAKEN) == 0, "who is kept from it has a budget of his own"
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     with other._locked():
@@ -362,6 +363,17 @@ def test_the_weight_of_a_minute_is_read_from_exchange_info():
     raw = {"rateLimitType": "RAW_REQUESTS", "interval": "MINUTE", "intervalNum": 5, "limit": 61000}
     assert published_weight({"rateLimits": [raw, of_a_minute]}) == 6000
     assert [published_weight(parsed) for parsed in ({"rateLimits": [raw]}, {}, [], None)] == [None] * 4
+
+
+def test_an_own_rate_holds_where_the_exchanges_is_switched_off(exchange):
+    market = open_exchange(Exchange(exchange_id="binance", api_url=exchange.url, rate_limit=False, requests_per_s=0.5))
+
+    async def ask() -> None:
+        async with market:
+            await market.clock()
+
+    asyncio.run(ask())
+    assert 1 < SharedBudget(exchange.budget_name).take(0.0, OWN_RATE) <= 2
 
 
 def test_without_a_rate_limit_nothing_is_awaited(exchange):
