@@ -123,7 +123,8 @@ def test_where_there_is_no_open_interest_it_is_said(exchange: Emulator, exchange
     [("binance", "BTC/USDT", 99_000), ("binanceusdm", PERPETUAL, 501), ("kraken", "BTC/USD", 1)],
 )
 @pytest.mark.parametrize(
-    ("since_s", "until_s"), [(0, 100_000), (13, 14), (13, 18_000 + 400), (240, 18_240), (7, 18_241), (30_000, 40_000)]
+    ("since_s", "until_s"),
+    [(0, 100_000), (13, 14), (13, 18_000 + 400), (240, 18_240), (240, 18_300), (7, 18_241), (30_000, 40_000)],
 )
 def test_every_trade_of_a_span_comes_once(
     exchange: Emulator, exchange_id: str, symbol: str, first: int, since_s: int, until_s: int
@@ -184,6 +185,16 @@ def test_more_trades_at_one_moment_than_a_page_holds_are_refused():
     walk.take(at_once)
     with pytest.raises(MarketUnavailable, match=r"from 2024-01-01 00:00 UTC on and repeated 5 old ones"):
         walk.take(at_once)
+
+
+def test_a_page_that_ends_among_the_last_trades_of_one_moment_loses_none_of_them():
+    told = [{"timestamp": START_MS + n // 2, "id": str(n), "price": 1.0, "amount": 1.0, "side": "buy"} for n in range(6)]
+    walk, asked = TradeWalk(START_MS, NOW_MS, page_limit=5, has_ids=False), 0
+    while not walk.done and asked < 10:
+        walk.take(parse_trades([row for row in told if START_MS + int(row["id"]) // 2 >= walk.cursor_ms][:5]))
+        asked += 1
+    assert walk.trades()["trade_id"].to_list() == ["0", "1", "2", "3", "4", "5"]
+    assert asked == 3
 
 
 def test_numbered_trades_that_repeat_are_refused():
