@@ -117,6 +117,16 @@ def test_a_bad_print_is_an_outlier_and_a_premium_of_weeks_is_none() -> None:
     assert sum(one.bars for one in compared(whole, premium).disagreements) == 0
 
 
+def test_a_hole_ends_a_run_of_disagreeing_bars() -> None:
+    whole = market(1_000)
+    bad = changed(elsewhere(whole), [500, 501, 502], close=pl.col("close") * 1.01)
+    found = compared(whole.filter(pl.int_range(pl.len()) != 501), bad)
+    assert [(one.since_ms, one.bars) for one in found.disagreements] == [
+        (START_MS + 500 * HOUR_MS, 1),
+        (START_MS + 502 * HOUR_MS, 1),
+    ]
+
+
 def test_a_close_far_away_counts_whatever_the_days_around_it() -> None:
     whole = market(600)
     apart = changed(elsewhere(whole), list(range(200, 400)), **{name: pl.col(name) * 1.06 for name in PRICE_COLUMNS})
@@ -182,7 +192,7 @@ def test_a_shifted_source_is_found_and_unusable(shift: int) -> None:
 def test_neither_holes_nor_a_monstrous_print_hide_a_shift() -> None:
     whole = market(1_000)
     holes = whole.filter(pl.int_range(pl.len()) % 50 > 3)
-    monstrous = changed(elsewhere(whole), [300], close=pl.col("close") * 100)
+    monstrous = changed(elsewhere(whole), [310], close=pl.col("close") * 100)
     found = compared(holes, monstrous.with_columns(pl.col("opened_at").dt.offset_by("2h")))
     assert found.lag is not None
     assert found.lag.best_bars == 2
