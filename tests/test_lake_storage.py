@@ -1,6 +1,9 @@
 """The lake's promises hold wherever it is: in a local folder and in an S3-compatible object store."""
 
+import asyncio
 import io
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -18,6 +21,7 @@ from candlewick.footers import SeriesOverview
 from candlewick.lake import Lake, compact_pages
 from candlewick.lake_keys import folder_key
 from candlewick.lake_opening import open_lake
+from candlewick.market.sample import SampleMarket
 from candlewick.market_data.coverage import Coverage, Span
 from candlewick.market_data.kinds import DataSeries
 from candlewick.market_data.schemas import OPEN_INTEREST_SCHEMA, TRADES_SCHEMA
@@ -25,6 +29,9 @@ from candlewick.settings import LakeSettings
 from candlewick.storage import s3
 from candlewick.storage.contract import Held
 from candlewick.timeframes import DAY_MS, parse_utc
+from candlewick.windows import plan_fetch
+from tasks.candles import fetch_candles
+from tasks.market import MarketAccess
 from tests.object_store import lake_at, lake_settings, s3_server, strange_server
 from tests.test_lake import DAILY, FETCHED, HOURLY, START_MS, candles
 
@@ -66,12 +73,16 @@ def names(lake: Lake, series: Series | DataSeries) -> list[str]:
     return lake.read_in(folder_key(series), lambda held: [name for name in held.names() if name != ".lock"])
 
 
+def contents(lake: Lake, series: Series) -> dict[str, bytes | None]:
+    return lake.read_in(folder_key(series), lambda held: {name: held.read(name) for name in held.names() if name != ".lock"})
+
+
 def trades(first: int, count: int) -> pl.DataFrame:
-    """Four trades a second, whose ids grow in length."""
+    """Four trades at once every eight seconds, whose ids grow in length."""
     number = np.arange(first, first + count, dtype=np.int64)
     return pl.DataFrame(
         {
-            "traded_at": START_MS + number // 4 * 1000,
+            "traded_at": START_MS + number // 4 * 8000,
             "trade_id": [str(one) for one in number],
             "price": 100.0 + number,
             "amount": 0.5,
@@ -187,13 +198,13 @@ def test_a_file_of_other_columns_or_other_times_and_a_damaged_coverage_are_set_a
 
 
 def test_trades_lie_in_files_of_a_day_in_the_order_of_their_ids(lake: Lake):
-    rows = trades(0, 500_000)
+    rows = trades(0, 60_000)
     lake.append_rows(TRADES, rows[::2], None, "binance", FETCHED)
     report = lake.append_rows(TRADES, rows.sample(fraction=1, shuffle=True, seed=1), hours(0, 40), "binance", FETCHED)
-    assert (report.added, report.unchanged, report.conflicting.height) == (250_000, 250_000, 0)
+    assert (report.added, report.unchanged, report.conflicting.height) == (30_000, 30_000, 0)
     assert lake.read_rows(TRADES).equals(rows), "9 before 10, whatever came first"
     assert names(lake, TRADES) == [".coverage", "2025-11-20.parquet", "2025-11-21.parquet"]
-    some = lake.read_rows(TRADES, START_MS + 1000, START_MS + 3000)
+    some = lake.read_rows(TRADES, START_MS + 8000, START_MS + 24_000)
     assert some["trade_id"].to_list() == ["4", "5", "6", "7", "8", "9", "10", "11"]
     changed = trades(4, 2).with_columns(side=pl.Series([None, "buy"], dtype=pl.String()))
     assert lake.append_rows(TRADES, changed, None, "binance", FETCHED).conflicting.height == 2
@@ -219,7 +230,7 @@ def test_what_there_is_is_listed_and_summed_up_without_reading_rows(lake: Lake):
     hourly, traded = lake.overview(HOURLY), lake.overview(TRADES)
     assert (hourly.rows, hourly.first_ms, hourly.last_ms, hourly.files) == (1500, START_MS, START_MS + 1499 * HOUR_MS, 3)
     assert hourly.bytes > 1500 * 8
-    assert (traded.rows, traded.first_ms, traded.last_ms) == (5, START_MS, START_MS + 1000)
+    assert (traded.rows, traded.first_ms, traded.last_ms) == (5, START_MS, START_MS + 8000)
     assert lake.read_rows(INTEREST).equals(interest)
     assert lake.overview(INTEREST).last_ms == START_MS + 29 * HOUR_MS
 
@@ -385,6 +396,51 @@ def test_the_address_of_a_lake_is_a_bucket_or_a_folder():
     lake = open_lake(lake_settings("http://127.0.0.1:1"))
     assert (lake.url, lake.scratch) == ("s3://lake/desk at http://127.0.0.1:1", Path("data/lake"))
     assert open_lake(LakeSettings(url="somewhere")).scratch == Path("somewhere")
+
+
+_ENDLESS_WRITER = """
+import sys
+from candlewick.market_data.coverage import Span
+from tests.object_store import lake_at
+from tests.test_lake import FETCHED, HOURLY, START_MS, candles
+lake = lake_at(sys.argv[1], sys.argv[2])
+for first in range(0, 100_000, 100):
+    span = Span(START_MS + first * 3_600_000, START_MS + (first + 100) * 3_600_000)
+    lake.put_chunk(HOURLY, candles(first, 100), span, "x", FETCHED)
+    print("put", flush=True)
+"""
+
+
+def test_a_writer_to_an_object_store_that_is_killed_leaves_only_what_is_whole(object_store: str, tmp_path: Path):
+    command = [sys.executable, "-c", _ENDLESS_WRITER, object_store, tmp_path.name]
+    writer = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).resolve().parents[1])
+    assert writer.stdout is not None
+    for _ in range(5):
+        assert writer.stdout.readline() == b"put\n"
+    writer.kill()
+    writer.wait()
+    writer.stdout.close()
+    lake, whole = lake_at(object_store, tmp_path.name), lake_at(object_store, f"{tmp_path.name}-whole")
+    kept, covered = lake.read(HOURLY).height, lake.coverage(HOURLY).spans[0]
+    assert lake.read(HOURLY).equals(candles(0, kept))
+    assert covered.until_ms <= START_MS + kept * HOUR_MS, "coverage never speaks of bars that are not there"
+    for first in range(0, 2000, 100):
+        lake.put_chunk(HOURLY, candles(first, 100), hours(first, 100), "x", FETCHED)
+    whole.put_chunk(HOURLY, candles(0, 2000), hours(0, 2000), "x", FETCHED)
+    assert contents(lake, HOURLY) == contents(whole, HOURLY)
+
+
+def test_a_cycle_completes_a_series_wherever_the_lake_is(lake: Lake, open_again: NewLake):
+    now_ms = parse_utc("2026-03-01T12:30")
+    market, series = SampleMarket(now_ms), Series("sample", "BTC/USDT", "4h")
+    plan = plan_fetch(lake, series, parse_utc("2026-02-01"), now_ms, None)
+    fetched = asyncio.run(fetch_candles.fn(MarketAccess(market), plan, lake))
+    assert fetched["added"] == lake.read(series).height > 150
+    later = open_again()
+    assert plan_fetch(later, series, parse_utc("2026-02-01"), now_ms, None).is_complete
+    forming = later.forming(series)
+    assert forming is not None
+    assert fetched["forming"] == [forming.opened_at_ms, forming.open]
 
 
 def test_what_the_settings_leave_open_comes_from_the_usual_variables(object_store: str, monkeypatch: pytest.MonkeyPatch):
