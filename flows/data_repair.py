@@ -73,8 +73,7 @@ async def repair(
     """
     context = RepairContext(dry_run=dry_run, force=force)
     with SyncClientContext.get_or_create(), bind_correlation_id(context.run_id):
-        request = RepairRequest(await _lake_market(context, market), symbol, timeframe, tuple(kinds) if kinds else None)
-        report = await repair_open(context, request)
+        report = await repair_open(context, await read_request(context, market, symbol, timeframe, kinds))
         if report.outcomes and not dry_run:
             await publish_repair(report)
     return _final_state(report)
@@ -99,12 +98,14 @@ async def repair_open(context: RepairContext, request: RepairRequest) -> RepairR
     return report
 
 
-async def _lake_market(context: RepairContext, market: str | None) -> str | None:
-    """The lake's name of what the user wrote: files have another one there."""
-    if market is None or not market.startswith(FILES):
-        return market
-    access = await open_market(market, context.settings, None)
-    return access.market.series("", "1h").market
+async def read_request(
+    context: RepairContext, market: str | None, symbol: str | None, timeframe: str | None, kinds: Sequence[str] | None
+) -> RepairRequest:
+    """What the user wrote, in the lake's names: files have another one there. Raises UsageError."""
+    if market is not None and market.startswith(FILES):
+        access = await open_market(market, context.settings, None)
+        market = access.market.series(symbol or "", timeframe or "1h").market
+    return RepairRequest(market, symbol, timeframe, tuple(kinds) if kinds else None)
 
 
 async def _repair_all(context: RepairContext, findings: Sequence[OpenFinding]) -> RepairReport:
@@ -224,10 +225,11 @@ def repair_command(
 ) -> int:
     """Ask the market again for what is missing or wrong. What it tells otherwise is put right, the rest is explained."""
     kinds = [part.strip() for text in kind for part in text.split(",") if part.strip()]
-    call = repair(
-        market=market, symbol=symbol, timeframe=timeframe, kinds=kinds or None, dry_run=dry_run, force=force, return_state=True
-    )
-    report = run_flow(result_of(call))
+    if dry_run:  # Only reads what is here: no Prefect server is needed for that.
+        report = asyncio.run(_list_open(market, symbol, timeframe, kinds))
+    else:
+        call = repair(market=market, symbol=symbol, timeframe=timeframe, kinds=kinds or None, force=force, return_state=True)
+        report = run_flow(result_of(call))
     if json:
         print(to_json(report, indent=2))
     else:
@@ -237,6 +239,11 @@ def repair_command(
     if not report.failures:
         return SUCCESS
     return PARTIAL if any(one.state != "open" for one in report.outcomes) else FAILURE
+
+
+async def _list_open(market: str | None, symbol: str | None, timeframe: str | None, kinds: Sequence[str]) -> RepairReport:
+    context = RepairContext(dry_run=True, force=False)
+    return await repair_open(context, await read_request(context, market, symbol, timeframe, kinds))
 
 
 def settle_command(
