@@ -57,7 +57,8 @@ def test_another_symbol_and_another_market_are_no_other_timeframes(lake: Lake) -
     keep(lake, SERIES, hole(101, 2))
     for market, symbol in ((SERIES.market, "ETH/USDT"), ("other", SERIES.symbol)):
         keep(lake, Series(market, symbol, "4h"), resample_candles(hours(), "1h", "4h"))
-    assert kinds(inspect_series(lake, SERIES, at(BARS))) == ["gap"]
+    (found,) = inspect_series(lake, SERIES, at(BARS))
+    assert (found.kind, found.severity) == ("gap", "warning")
 
 
 def test_a_hole_that_was_never_downloaded_is_told_by_the_coverage(lake: Lake) -> None:
@@ -71,6 +72,8 @@ def test_a_series_in_parts_has_the_findings_of_the_whole(lake: Lake, monkeypatch
     frame = hours(bars=2_000)
     for bar in (95, 100, 199, 555, 901):
         frame = put(frame, bar, high=frame["high"][bar] * 3, volume=20.0)
+    for bar in (*range(670, 690), *range(710, 725)):  # A part that ends at 648 sees 30 bars more, one from 748 on 30 before.
+        frame = put(frame, bar, volume=0.0)
     frame = hole(1_090, 350, hole(298, 4, frame))
     keep(lake, SERIES, frame)
     keep(lake, COARSE, resample_candles(frame, "1h", "4h"))
@@ -78,7 +81,10 @@ def test_a_series_in_parts_has_the_findings_of_the_whole(lake: Lake, monkeypatch
     assert told(whole) == [
         *(("outlier", bar, bar + 1) for bar in (95, 100, 199)),
         ("gap_outage", 298, 302),
-        *(("outlier", bar, bar + 1) for bar in (555, 901)),
+        ("outlier", 555, 556),
+        ("zero_volume", 670, 690),
+        ("zero_volume", 710, 725),
+        ("outlier", 901, 902),
         ("gap_outage", 1_090, 1_440),
         ("stale", 2_000, 2_003),
     ]
