@@ -119,6 +119,19 @@ def test_the_report_tells_every_hole_and_disagreement() -> None:
     ]
 
 
+@pytest.mark.parametrize("lacking", ["ours", "other", "both"])
+def test_holes_are_named_once_in_the_legend_whoever_has_them(lacking: str) -> None:
+    whole, other = market(300), elsewhere(market(300))
+    hole = ~pl.int_range(pl.len()).is_in([100, 101])
+    view = validation_view(
+        whole.filter(hole) if lacking == "ours" else whole, other.filter(hole) if lacking == "other" else other
+    )
+    if lacking == "both":
+        view = validation_view(whole.filter(hole), other.filter(pl.int_range(pl.len()) != 200))
+    traces = document_in(render_validation_report(view))["equity"]["data"]  # type: ignore[index]
+    assert [trace["showlegend"] for trace in traces if trace.get("name") == "missing"].count(True) == 1
+
+
 def test_a_criterion_that_is_not_met_is_a_warning_with_its_value_and_limit() -> None:
     whole = market(300)
     dearer = elsewhere(whole).with_columns(pl.col(name) * 1.004 for name in PRICE_COLUMNS)

@@ -39,6 +39,7 @@ def render_validation_report(view: ValidationView) -> str:
         _distribution(found),
         _holes(found),
         _disagreements(found),
+        _kept(view),
         _repeat(view),
     ]
     body = _STYLE + "\n".join(part for part in parts if part)
@@ -224,6 +225,14 @@ def _disagreement(one: Disagreement) -> list[str]:
         minus(f"{one.difference_bps:+,.1f}"),
         MISSING if one.z is None else minus(f"{one.z:.1f}"),
     ]
+
+
+def _kept(view: ValidationView) -> str:
+    """What a look into the quality table finds, by kind."""
+    if not view.findings:
+        return ""
+    note = "Findings about our series: repair, status and every run that asks whether its window is clean see them."
+    return section("Kept in the quality table", f"<p>{escape(view.found_text)}</p>", len(view.findings), note)
 
 
 def _repeat(view: ValidationView) -> str:

@@ -107,7 +107,7 @@ def _worst(found: Sequence[Disagreement]) -> list[Disagreement]:
     return sorted(worst, key=lambda one: one.at_ms)
 
 
-def _coverage(comparison: SourceComparison, length_ms: int) -> list[Value]:
+def _coverage(comparison: SourceComparison) -> list[Value]:
     """A band a source, broken where it lacks bars that the other has, with a mark at each such hole."""
     span, found = comparison.span, list[Value]()
     assert span is not None, "sources that do not meet are not drawn"
@@ -122,22 +122,18 @@ def _coverage(comparison: SourceComparison, length_ms: int) -> list[Value]:
         name = escape(source.name, quote=False)
         found.append({**band, "y": [None if one is None else height for one in x], "line": {"color": look, "width": 9}})
         if holes:
-            mark: Document = {"symbol": "line-ns-open", "size": 17, "color": "@loss", "line": {"color": "@loss", "width": 2}}
-            found.append(
-                {
-                    **{
-                        "type": "scatter",
-                        "mode": "markers",
-                        "yaxis": "y4",
-                        "marker": mark,
-                        "showlegend": height == 1 or not found[1:2],
-                    },
-                    **{"name": "missing", "x": [hole.since_ms for hole in holes], "y": [height] * len(holes)},
-                    **{"text": [f"{name} lacks {_run_text(hole)}" for hole in holes], "legendgroup": "missing"},
-                    "hovertemplate": "%{text}<extra></extra>",
-                }
-            )
+            found.append(_hole_marks(name, holes, height, is_first=height == 1 or not comparison.only_other))
     return found
+
+
+def _hole_marks(name: str, holes: Sequence[BarRun], height: int, *, is_first: bool) -> Document:
+    """A mark where each hole begins; only the first source's are named in the legend."""
+    mark: Document = {"symbol": "line-ns-open", "size": 17, "color": "@loss", "line": {"color": "@loss", "width": 2}}
+    return {
+        **{"type": "scatter", "mode": "markers", "yaxis": "y4", "marker": mark, "showlegend": is_first},
+        **{"name": "missing", "x": [hole.since_ms for hole in holes], "y": [height] * len(holes), "legendgroup": "missing"},
+        **{"text": [f"{name} lacks {_run_text(hole)}" for hole in holes], "hovertemplate": "%{text}<extra></extra>"},
+    }
 
 
 def _run_text(run: BarRun) -> str:
@@ -156,7 +152,7 @@ def time_chart(comparison: SourceComparison) -> Document:
         *_prices(comparison, rows),
         *_differences(comparison, rows),
         {**ratio, "showlegend": False},
-        *_coverage(comparison, timeframe_ms(comparison.ours.series.timeframe)),
+        *_coverage(comparison),
     ]
     top = float(comparison.bars["close"].max() or 1) if comparison.bars.height else 1.0  # type: ignore[arg-type]
     names = [escape(source.name, quote=False) for source in (comparison.other, comparison.ours)]
