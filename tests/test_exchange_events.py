@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.exchange import open_exchange
@@ -229,6 +229,7 @@ def walk_funding(walk: FundingWalk, answer: Callable[[int, int | None], list[Fun
     raise AssertionError("the walk does not end")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 90), st.integers(0, 100), st.integers(3, 40))
 def test_funding_that_comes_newest_first_is_walked_backwards(first, since, page_limit):
     known = payments(100)[first:]
@@ -241,6 +242,7 @@ def test_funding_that_comes_newest_first_is_walked_backwards(first, since, page_
     assert walk_funding(FundingWalk(since_ms, until_ms, page_limit), newest_first) == expected
 
 
+@settings(deadline=None)
 @given(st.integers(0, 90), st.integers(3, 40))
 def test_funding_from_a_time_on_needs_no_way_back_whatever_its_listing(first, page_limit):
     known = payments(100)[first:]

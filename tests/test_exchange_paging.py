@@ -82,6 +82,7 @@ def test_a_walk_brings_every_closed_candle_once_whatever_the_gaps(kind, is_known
 
 
 @pytest.mark.parametrize("kind", [Onwards, Window])
+@settings(deadline=None)
 @given(st.integers(0, 50), st.integers(1, 200), st.integers(1, 40))
 def test_a_past_span_costs_as_many_questions_as_it_has_pages(kind, since, bars, page_limit):
     walk = walk_over(since, (since + bars) * MINUTE_MS, page_limit, kind.answers)
@@ -91,7 +92,8 @@ def test_a_past_span_costs_as_many_questions_as_it_has_pages(kind, since, bars, 
     assert asked == math.ceil(bars / page_limit)
 
 
-@given(st.sets(st.integers(0, 200)), st.integers(0, 40), st.integers(0, 40), st.integers(1, 30))
+@settings(deadline=None)
+@given(st.sets(st.integers(0, 200)), st.integers(0, 40), st.integers(4, 60), st.integers(1, 30))
 def test_chunks_of_any_cut_bring_every_candle_once(minutes, since, length, page_limit):
     exchange = Onwards(minutes, page_limit)
     borders = [*range(since, 200, length + 1), 200]
@@ -103,6 +105,7 @@ def test_chunks_of_any_cut_bring_every_candle_once(minutes, since, length, page_
     assert found == [m * MINUTE_MS for m in sorted(minutes) if since <= m < 200]
 
 
+@settings(deadline=None)
 @given(st.integers(31, 40))
 def test_an_exchange_that_always_gives_its_latest_candles_is_asked_once(since):
     for answers in ("latest", "unknown"):
@@ -113,6 +116,7 @@ def test_an_exchange_that_always_gives_its_latest_candles_is_asked_once(since):
 
 
 @pytest.mark.parametrize("answers", ["latest", "unknown"])
+@settings(deadline=None)
 @given(st.integers(0, 30))
 def test_candles_that_an_exchange_no_longer_keeps_are_not_taken_for_a_gap(answers, since):
     with pytest.raises(CandlesNotKept, match=r"only the newest 10 candles of 1m, from 1970-01-01 00:31 UTC on: start") as caught:
