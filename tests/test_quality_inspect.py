@@ -88,6 +88,9 @@ def test_a_series_in_parts_has_the_findings_of_the_whole(lake: Lake, monkeypatch
         ("gap_outage", 1_090, 1_440),
         ("stale", 2_000, 2_003),
     ]
+    for since in (0, 100, 560, 1_300, 1_999, 3_000):
+        later = tuple(one for one in whole if one.span_end_ms > at(since))
+        assert inspect_series(lake, SERIES, at(2_020), since_ms=at(since)) == (later or whole[-1:])
     monkeypatch.setattr(inspect, "MOST_ROWS", 100)
     monkeypatch.setattr(inspect, "AROUND_BARS", 30)
     assert inspect_series(lake, SERIES, at(2_020)) == whole

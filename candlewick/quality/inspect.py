@@ -4,7 +4,7 @@ A long series is read in parts of MOST_ROWS rows, each with some bars of its nei
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -42,41 +42,49 @@ class _Part:
         return (self.is_first or finding.span_end_ms > self.since_ms) and (self.is_last or finding.span_end_ms <= self.until_ms)
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a series is looked at with; see ``inspect_series``. ``damaged``: times of files that cannot be read."""
+
+    now_ms: int | None
+    others: Mapping[str, Series]
+    since_ms: int | None
+    damaged: Coverage
+
+
 def inspect_series(
-    lake: Lake, series: AnySeries, now_ms: int | None, others: Mapping[str, Series] | None = None
+    lake: Lake,
+    series: AnySeries,
+    now_ms: int | None,
+    others: Mapping[str, Series] | None = None,
+    since_ms: int | None = None,
 ) -> tuple[Finding, ...]:
     """Findings about a series of any kind as the lake has it, in the order of their spans; none where it has nothing.
 
-    ``now_ms`` is the market's clock (None: nothing is stale); ``others`` are series of the same instrument elsewhere, by name. A
-    file that cannot be read is a finding (`damaged_file`), and the rest is looked at. Raises LakeError.
+    ``now_ms`` is the market's clock (None: nothing is stale); ``others`` are series of the same instrument elsewhere, by name.
+    With ``since_ms`` candles are only looked at as far as findings end after it: what a sync has added is judged by some bars
+    before it, and costs no more than itself. A file that cannot be read is a finding (`damaged_file`), and the rest is looked
+    at. Raises LakeError.
     """
-    data = as_data_series(series)
+    data, look = as_data_series(series), _Look(now_ms, others or {}, since_ms, Coverage())
     try:
-        span = lake.span(data)
-        found = _inspect(lake, data, span, now_ms, others or {}, Coverage())
+        found = _inspect(lake, data, lake.span(data), look)
     except LakeDamaged as error:
         damaged = _damaged_spans(lake, data)
         if not damaged.spans:
             raise
         covered = (*lake.coverage(data).spans, *damaged.spans)
         span = min(one.since_ms for one in covered), max(one.until_ms for one in covered) - 1
-        found = [*_damaged(error, damaged, covered), *_inspect(lake, data, span, now_ms, others or {}, damaged)]
+        found = [*_damaged(error, damaged, covered), *_inspect(lake, data, span, replace(look, damaged=damaged))]
     return tuple(sorted(dict.fromkeys(found), key=lambda one: (one.span_start_ms, one.span_end_ms, one.kind, one.evidence)))
 
 
-def _inspect(
-    lake: Lake,
-    data: DataSeries,
-    span: tuple[int, int] | None,
-    now_ms: int | None,
-    others: Mapping[str, Series],
-    damaged: Coverage,
-) -> list[Finding]:
+def _inspect(lake: Lake, data: DataSeries, span: tuple[int, int] | None, look: _Look) -> list[Finding]:
     if span is None:
         return []
     if data.kind == "ohlcv":
-        return _inspect_candles(lake, data.candles, span, now_ms, others, damaged)
-    return _inspect_kind(lake, data, span, damaged)
+        return _inspect_candles(lake, data.candles, span, look)
+    return _inspect_kind(lake, data, span, look.damaged)
 
 
 def _damaged_spans(lake: Lake, series: DataSeries) -> Coverage:
@@ -102,28 +110,28 @@ def _read(lake: Lake, series: DataSeries, since_ms: int, until_ms: int, damaged:
     return pl.concat([pl.DataFrame(schema=dict(table_of(series).schema)), *parts])
 
 
-def _parts(first_ms: int, last_ms: int, step_ms: int) -> Iterator[_Part]:
-    """The span cut at multiples of the step, so that a series that grows is cut at the same places."""
-    since = first_ms // step_ms * step_ms
+def _parts(span: tuple[int, int], step_ms: int, wanted_ms: int | None) -> Iterator[_Part]:
+    """The span cut at multiples of the step, so that a series that grows is cut at the same places; from ``wanted_ms`` on."""
+    first_ms, last_ms = span
+    since = max(first_ms, min(wanted_ms or first_ms, last_ms))
     while since <= last_ms:
-        yield _Part(since, since + step_ms, since <= first_ms, since + step_ms > last_ms)
-        since += step_ms
+        until = (since // step_ms + 1) * step_ms
+        yield _Part(since, until, since == first_ms, until > last_ms)
+        since = until
 
 
-def _inspect_candles(
-    lake: Lake, series: Series, span: tuple[int, int], now_ms: int | None, others: Mapping[str, Series], damaged: Coverage
-) -> list[Finding]:
+def _inspect_candles(lake: Lake, series: Series, span: tuple[int, int], look: _Look) -> list[Finding]:
     coarser, finer = _relatives(lake, series)
     around_ms = max([AROUND_BARS * timeframe_ms(series.timeframe), *(2 * timeframe_ms(one.timeframe) for one in coarser)])
     finest = min([series, *finer], key=lambda one: timeframe_ms(one.timeframe))
     coverage = lake.coverage(series)
-    for one in damaged.spans:  # What a damaged file held is neither an outage nor silence.
+    for one in look.damaged.spans:  # What a damaged file held is neither an outage nor silence.
         coverage = coverage.without(one)
     findings: list[Finding] = []
     before: pl.DataFrame | None = None
-    for part in _parts(*span, MOST_ROWS * timeframe_ms(finest.timeframe)):
+    for part in _parts(span, MOST_ROWS * timeframe_ms(finest.timeframe), look.since_ms):
         start, end = part.since_ms - around_ms, part.until_ms + around_ms
-        bars = _read(lake, DataSeries.of_candles(series), start, end, damaged)
+        bars = _read(lake, DataSeries.of_candles(series), start, end, look.damaged)
         if bars.is_empty():
             continue  # A hole longer than the part ends in a later one, where the bars before it are kept for it.
         if before is not None and opened_at_ms(before)[-1] < opened_at_ms(bars)[0]:
@@ -131,15 +139,15 @@ def _inspect_candles(
         start = min(start, int(opened_at_ms(bars)[0]))  # What lies beside a hole longer than a part is looked at, too.
         context = CheckContext(
             series=series,
-            now_ms=now_ms if part.is_last else None,
+            now_ms=look.now_ms if part.is_last else None,
             coverage=coverage,
             coarser={one.timeframe: frame for one in coarser if (frame := _beside(lake, one, start, end)) is not None},
             finer={one.timeframe: frame for one in finer if (frame := _beside(lake, one, start, end)) is not None},
-            others={name: frame for name, one in others.items() if (frame := _beside(lake, one, start, end)) is not None},
+            others={name: frame for name, one in look.others.items() if (frame := _beside(lake, one, start, end)) is not None},
             limits=CheckLimits(),
         )
         told = [finding for finding in check_series(bars, context) if part.holds(finding)]
-        findings += [finding for finding in told if not _is_in(finding, damaged)]
+        findings += [finding for finding in told if not _is_in(finding, look.damaged)]
         before = bars[-AROUND_BARS:]
     return findings
 
