@@ -149,6 +149,7 @@ class Emulator:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
+        self.forget_pauses()
 
     def _run(self) -> None:
         try:
