@@ -25,11 +25,12 @@ This is the validation on receipt. The checks of what is stored (candlewick/qual
 | ``partial_candle`` | warning | the last bar was stored before it closed |
 | ``stale`` | warning | the series has stopped |
 | ``resampling`` | error, warning | a coarser bar is not what the finer ones make |
-| ``disagreement`` | by the difference | two sources cannot both be right (candlewick/quality/disagreements.py) |
+| ``disagreement`` | warning, info | two sources cannot both be right (candlewick/quality/disagreements.py) |
 | ``refused``, ``damaged_file`` | error | an answer, or a file of the lake, that cannot be used |
 | ``revised``, ``revised_funding`` | warning | the market tells something differently than before |
 | ``not_listed``, ``delisted`` | info | the market begins or ends there |
-| ``funding_hole``, ``open_interest``, ``trades`` | warning, error | see candlewick/quality/kinds_checks.py |
+
+Rows of other kinds than candles have findings of the same names (candlewick/quality/kinds_checks.py).
 
 Anything else that is wrong makes every later number worthless and raises InvalidCandles: values that are missing or not
 finite, prices not above 0, high below or low above the body, negative volume, two different candles for one open time,
