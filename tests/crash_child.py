@@ -1,8 +1,8 @@
 """Cycles in processes that can be killed at a chosen place: a program that imports everything once and forks for every cycle.
 
-Backfills of market data can be killed so, too. `python -m tests.crash_child` reads one request a line (JSON: a list of cycles to
-run at once) and answers each with one line, how the processes ended. With PREFECT_API_URL a cycle is the flow `paper_trading` on that server. Without, it is the flow's body
-with its tasks called directly, in a fraction of the time, so that many places can be tried.
+`python -m tests.crash_child` reads one request a line (JSON: a list of cycles to run at once) and answers each with one line, how
+the processes ended. With PREFECT_API_URL a cycle is the flow `paper_trading` on that server. Without, it is the flow's body with
+its tasks called directly, in a fraction of the time, so that many places can be tried. `backfill` and `sync` can be killed, too.
 
 The killer is Python's tracing, so that production code needs no hook: it counts the executions of every line of flows/,
 tasks/ and candlewick/ in all threads. At the chosen one the process gets SIGKILL, at once or some microseconds later,
@@ -137,6 +137,7 @@ def prepare() -> None:
 
     import candlewick.reports.html  # noqa: F401 - imported inside functions
     import flows.data_backfill
+    import flows.data_sync
     import flows.paper_trading  # noqa: F401
     from candlewick.code_version import code_version
     from candlewick.engine.bars import EngineInput
@@ -178,10 +179,21 @@ def run_cycle(options: dict[str, Any]) -> dict[str, Any]:
 
 def run_backfill(options: dict[str, Any]) -> dict[str, Any]:
     """One backfill in this process: whether every series is complete, and what it did."""
-    from candlewick.reports.collected import collected_lines
     from flows.data_backfill import backfill
 
-    result = _result_of(backfill, options)
+    return _collected(_result_of(backfill, options))
+
+
+def run_sync(options: dict[str, Any]) -> dict[str, Any]:
+    """One sync in this process."""
+    from flows.data_sync import sync
+
+    return _collected(_result_of(sync, options))
+
+
+def _collected(result: Any) -> dict[str, Any]:
+    from candlewick.reports.collected import collected_lines
+
     if isinstance(result, dict):
         return result
     return {"status": "failure" if result.failed else "success", "said": "\n".join(collected_lines(result))}
@@ -202,7 +214,7 @@ def _result_of(flow: Any, options: dict[str, Any]) -> Any:
         return {"status": "raised", "said": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
 
 
-FLOWS = {"paper_trading": run_cycle, "backfill": run_backfill}
+FLOWS = {"paper_trading": run_cycle, "backfill": run_backfill, "sync": run_sync}
 
 
 def _child(cycle: dict[str, Any]) -> None:

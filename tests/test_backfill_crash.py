@@ -1,4 +1,4 @@
-"""Kill a backfill anywhere and run it again: only what is missing is fetched, and the lake is the one of an undisturbed run.
+"""Kill a backfill or a sync anywhere and run it again: what is missing is fetched, and the lake is that of an undisturbed run.
 
 CANDLEWICK_CRASH_POINTS sets how many places are tried (`make crash` tries many), CANDLEWICK_CRASH_SEED which ones.
 """
@@ -6,6 +6,7 @@ CANDLEWICK_CRASH_POINTS sets how many places are tried (`make crash` tries many)
 import os
 import random
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from tests.cycle_processes import Cycle, CycleProcesses, Outcome
 from tests.emulator.candle_book import CandleBook
+from tests.emulator.faults import ANSWER_KINDS, Fault
 from tests.emulator.server import Emulator
 
 POINTS = max(8, int(os.environ.get("CANDLEWICK_CRASH_POINTS", "30")) // 3)
@@ -121,3 +123,42 @@ def test_two_backfills_of_the_same_series_at_once_leave_the_lake_of_one(
     both = cycles.run(*[backfill(exchange, tmp_path / "both")] * 2)
     assert [(outcome.code, outcome.status) for outcome in both] == [(0, "success")] * 2, both[0].said + both[1].said
     assert silver(tmp_path / "both") == silver(tmp_path / "one")
+
+
+def test_a_sync_that_meets_faults_and_dies_and_comes_again_ends_in_the_lake_of_an_undisturbed_one(
+    server_cycles: CycleProcesses, exchange: Emulator, tmp_path: Path
+) -> None:
+    chosen = random.Random(SEED)
+    now_ms = round(time.time() * 1000) // MINUTE_MS * MINUTE_MS
+    first_ms = now_ms - 3_000 * MINUTE_MS
+    rows = made_up_minutes(30_000.0, frozenset(range(700, 720)))[:2_981]
+    exchange.book.add("BTCUSDT", "1m", [(row[0] - START_MS + first_ms, *row[1:]) for row in rows])
+    since = time.strftime("%Y-%m-%dT%H:%M", time.gmtime(first_ms / 1000))
+    dataset = f"  minutes: {{markets: [binance], symbols: [BTC/USDT], timeframes: [1m], since: '{since}'}}\n"
+
+    def sync(folder: str, **more: object) -> Cycle:
+        directory = tmp_path / folder
+        directory.mkdir(exist_ok=True)
+        (directory / "candlewick.yaml").write_text(f"datasets:\n{dataset}", encoding="utf-8")
+        settings = dict(backfill(exchange, directory).environment) | {
+            "CANDLEWICK_EXCHANGES__BINANCE__MAX_CLOCK_SKEW_S": "3600",
+            "CANDLEWICK_EXCHANGES__BINANCE__RETRY_MAX_S": "0.02",
+            "CANDLEWICK_EXCHANGES__BINANCE__TIMEOUT_S": "1",
+        }
+        return Cycle(directory, {}, environment=settings, flow="sync", **more)  # type: ignore[arg-type]
+
+    exchange.now_ms = now_ms - 50 * MINUTE_MS
+    sites = server_cycles.finish(sync("traced", trace=True)).sites
+    cut_off = 0
+    for minutes in (50, 40, 31, 22, 13, 4):
+        exchange.now_ms = now_ms - minutes * MINUTE_MS
+        exchange.misbehave(*(Fault(chosen.choice(ANSWER_KINDS), path="/klines", seconds=2.0) for _ in range(2)))
+        (ended,) = server_cycles.run(sync("disturbed", kill=place(chosen, sites) if minutes % 2 == 0 else None))
+        cut_off += ended.code != 0
+        assert ended.status in (None, "success"), ended.said
+        exchange.faults.clear()
+    assert cut_off, "no sync was cut off"
+    exchange.now_ms = now_ms
+    server_cycles.finish(sync("disturbed"))
+    server_cycles.finish(sync("undisturbed"))
+    assert silver(tmp_path / "disturbed") == silver(tmp_path / "undisturbed")
