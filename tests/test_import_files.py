@@ -15,7 +15,7 @@ from candlewick.market_data.coverage import Coverage, Span
 from candlewick.market_data.importing_schema import read_import_schema
 from candlewick.market_data.kinds import DataSeries
 from candlewick.timeframes import parse_utc
-from tests.imported_files import HOURS, hours, imported, kinds, said, unix, with_times, write
+from tests.imported_files import HOURS, NOW_MS, hours, imported, kinds, said, unix, with_times, write
 
 OPENED = pl.col("opened_at")
 TOLD = {
@@ -267,6 +267,16 @@ def test_rows_in_the_future_are_refused(tmp_path: Path) -> None:
     assert "times in the future in 48 rows" in refused(write(tmp_path / "mine.csv", with_times(late, unix())))
 
 
+def test_a_candle_that_has_not_closed_is_left_out(tmp_path: Path, lake: Lake) -> None:
+    forming = hours().with_columns(OPENED + pl.duration(milliseconds=NOW_MS - parse_utc("2024-01-03") + 1_800_000))
+    aligned = forming.with_columns(OPENED.dt.truncate("1h"))
+    report = imported(write(tmp_path / "mine.csv", with_times(aligned, unix())), lake)
+    assert report.kept == 48
+    later = aligned.with_columns(OPENED + pl.duration(hours=1))
+    report = imported(write(tmp_path / "later.csv", with_times(later, unix())), Lake(str(tmp_path / "other")))
+    assert (report.kept, said(report, "last row")) == (47, "candles that have not closed yet [1] left out")
+
+
 def test_values_that_cannot_be_true_are_refused_or_left_out_as_gaps(tmp_path: Path, lake: Lake) -> None:
     row = pl.int_range(pl.len())
     broken = hours().with_columns(
@@ -327,9 +337,12 @@ def test_a_cut_last_line_is_left_out_and_any_other_torn_line_is_refused(tmp_path
     report = imported(path, lake)
     assert (report.kept, said(report, "last row")) == (47, "the last line is cut off [1] left out")
     lines = whole.splitlines()
-    path.write_text("\n".join([*lines[:10], "", "1704070800000,1,2", *lines[10:]]))
-    text = refused(path, InvalidCandles)
+    path.write_text(
+        "\n".join([*lines[:10], "", "1704070800000,1,2", *lines[10:20], lines[20].replace("1704", "noon", 1), *lines[21:]])
+    )
+    text = refused(path)
     assert "lines with another number of cells than the header: 1\n    line 12: 1704070800000,1,2" in text
+    assert "    line 23: noon135600000," in text, "what comes after torn and empty lines keeps its number"
 
 
 def volumes(candles: pl.DataFrame) -> pl.DataFrame:
