@@ -134,7 +134,10 @@ async def _repair_market(context: RepairContext, market: str, plans: Sequence[Re
     """What became of each series, or why it could not be asked for."""
     if market == "sample" or market.startswith("files-"):
         what = "the sample market is made up" if market == "sample" else "files say the same until somebody changes them"
-        return [f"it cannot be asked again: {what}"] * len(plans)
+        return [
+            SeriesRepair(tuple(Outcome(one, "open", f"it cannot be asked again: {what}") for one in plan.findings))
+            for plan in plans
+        ]
     try:
         access = await open_market(market.removesuffix(_SANDBOX), context.settings, None)
     except UsageError as error:
