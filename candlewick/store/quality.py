@@ -19,6 +19,7 @@ import polars as pl
 from candlewick.candles import Series
 from candlewick.errors import UsageError
 from candlewick.market_data.coverage import Span
+from candlewick.market_data.kinds import DataSeries
 from candlewick.market_data.rows import SERIES_KEY, AnySeries, FindingState, keyed, series_rows
 from candlewick.rows import TEXT, TIME
 from candlewick.store.database import Connection, Database
@@ -76,7 +77,13 @@ class QualityStore:
         """Write findings of one series; the number of rows written or changed. Nothing is opened where there is none."""
         return self.record_all({series: findings}, recorded_at)
 
-    def record_all(self, findings: Mapping[AnySeries, Iterable[Finding]], recorded_at: datetime) -> int:
+    def record_all(
+        self,
+        findings: Mapping[Series, Iterable[Finding]]
+        | Mapping[DataSeries, Iterable[Finding]]
+        | Mapping[AnySeries, Iterable[Finding]],
+        recorded_at: datetime,
+    ) -> int:
         """Write findings of many series in one transaction; the number of rows written or changed."""
         frames = [finding_rows(keyed(series), tuple(told), recorded_at) for series, told in findings.items()]
         return self.record_rows(pl.concat(frames) if frames else pl.DataFrame(), recorded_at)
