@@ -65,7 +65,8 @@ def test_what_it_does_not_have_is_refused_naming_what_there_is(lake: Lake) -> No
         asyncio.run(LakeMarket("lake:mine", lake, NOW_MS).instruments(("XRP/USDT",)))
 
 
-def test_a_backtest_on_it_plays_all_of_it_and_leaves_the_lake_as_it_was(folder: Path) -> None:
+def test_a_backtest_on_it_plays_all_of_it_and_leaves_the_lake_as_it_was(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CANDLEWICK_PAPER__HISTORY_DAYS", "2")
     lake = Lake(str(folder / "lake"))
     lake.put_chunk(HOURS, hours(400), Span(END_MS - 2 * DAY_MS, END_MS + 14 * DAY_MS + 1), "test", utc(END_MS))
 
