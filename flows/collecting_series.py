@@ -34,13 +34,14 @@ class SeriesDownload:
         market = access.market.series(wanted.symbol, wanted.timeframe).market
         self.series = DataSeries(market, wanted.symbol, wanted.kind, wanted.timeframe)
         self.rows, self.chunks, self.requests, self.findings = 0, 0, 0, 0
+        self.since_ms: int | None = None
         self.notes: list[str] = []
 
     async def complete(self) -> Collected:
         """Fetch what the lake lacks. Raises UsageError, MarketUnavailable, LakeError, LedgerError, InvalidCandles."""
         outcome = await self._fetch()
-        if self.wanted.kind == "ohlcv":
-            self.findings += await look_over(self.keeping, self.series, self.until_ms)
+        if self.wanted.kind == "ohlcv" and self.since_ms is not None:
+            self.findings += await look_over(self.keeping, self.series, self.until_ms, self.since_ms)
         await asyncio.to_thread(self.keeping.data.synced, self.series, utc(self.until_ms))
         there = await asyncio.to_thread(self.keeping.lake.overview, self.series)
         return Collected(
@@ -79,6 +80,7 @@ class SeriesDownload:
         wanted = closed_span(self.wanted.since_ms, self.until_ms, key.timeframe)
         coverage = await asyncio.to_thread(lake.coverage, key)
         missing = () if wanted is None else coverage.missing(wanted)
+        self.since_ms = missing[0].since_ms if missing else None
         self.collection.progress.expect(missing)
         size = self.collection.options.first_size(key.timeframe)
         for number, span in enumerate(missing):
@@ -154,6 +156,7 @@ class SeriesDownload:
         plan = await asyncio.to_thread(plan_fetch, self.keeping.lake, key, self.wanted.since_ms, self.until_ms, source)
         answer = await patient(fetch_candles, self.access)(self.access, plan, self.keeping.lake)
         self.rows += answer["added"]
+        self.since_ms = 0 if answer["added"] else None
 
     async def _resample(self, finer: str) -> None:
         """Candles of a timeframe that the market lacks, made of a finer one, which is completed first."""

@@ -118,9 +118,7 @@ app = command_app("python -m flows.paper_trading", _HELP)
 def command(
     *,
     account: Annotated[str | None, Parameter(help="Name of the account; it is opened on its first run. [demo]")] = None,
-    market: Annotated[
-        str | None, Parameter(help="sample, files:DIR, lake:NAME, or a ccxt exchange id. [sample]")
-    ] = None,
+    market: Annotated[str | None, Parameter(help="sample, files:DIR, lake:NAME, or a ccxt exchange id. [sample]")] = None,
     symbols: Annotated[
         tuple[str, ...] | None, Parameter(help="Symbols, separated by commas. [BTC/USDT,ETH/USDT,SOL/USDT]")
     ] = None,

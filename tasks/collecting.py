@@ -17,8 +17,10 @@ from prefect.context import FlowRunContext
 from candlewick.market_data.kinds import DataSeries
 from candlewick.market_data.wanted import CollectReport
 from candlewick.quality.inspect import inspect_series
+from candlewick.quality.settling import found_no_longer
 from candlewick.reports.collected import collected_lines, collected_rows
 from candlewick.timeframes import utc
+from candlewick.validation import finding_rows
 from tasks.ingest import Keeping
 
 _UPDATE_S = 2.0
@@ -50,14 +52,21 @@ class ProgressArtifact:
 
 
 @task(name="look-over", task_run_name="look over {series}", cache_policy=NO_CACHE, timeout_seconds=900)
-async def look_over(keeping: Keeping, series: DataSeries, now_ms: int) -> int:
-    """Judge a series as it stands in the lake; what was found is kept, and what is no longer found is settled. New findings."""
-    return await asyncio.to_thread(_look_over, keeping, series, now_ms)
+async def look_over(keeping: Keeping, series: DataSeries, now_ms: int, since_ms: int | None) -> int:
+    """Judge a series as it stands in the lake, from ``since_ms`` on (None: all of it). Rows of findings written.
+
+    What was found is kept, and what was open and is no longer found is settled.
+    """
+    async with keeping.looking:
+        return await asyncio.to_thread(_look_over, keeping, series, now_ms, since_ms)
 
 
-def _look_over(keeping: Keeping, series: DataSeries, now_ms: int) -> int:
-    findings = inspect_series(keeping.lake, series, now_ms)
-    return keeping.quality.record(series, findings, utc(now_ms))
+def _look_over(keeping: Keeping, series: DataSeries, now_ms: int, since_ms: int | None) -> int:
+    findings, at = inspect_series(keeping.lake, series, now_ms, since_ms=since_ms), utc(now_ms)
+    written = keeping.quality.record(series, findings, at)
+    known = keeping.quality.findings(series, state="open")
+    gone = found_no_longer(known, finding_rows(series.candles, findings, at)["finding_id"], since_ms)
+    return written + keeping.quality.settle(gone, "repaired", "found no longer after more was collected", at)
 
 
 @task(name="publish-collected", task_run_name="publish the result", cache_policy=NO_CACHE, timeout_seconds=120)

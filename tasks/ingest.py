@@ -40,6 +40,8 @@ class Keeping:
         self.data = data
         self.quality = quality
         self.run_id = run_id
+        self.looking = asyncio.Lock()
+        """Held while a series is looked over: one at a time, for the sake of memory."""
 
 
 @dataclass(frozen=True, slots=True)

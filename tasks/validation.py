@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
-from candlewick.quality.inspect import inspect_series
 from prefect import task
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -15,11 +14,13 @@ from prefect.cache_policies import NO_CACHE
 from candlewick.lake import Lake
 from candlewick.market_data.coverage import Coverage, Span
 from candlewick.market_data.kinds import DataSeries
-from candlewick.market_data.rows import AnySeries
+from candlewick.market_data.rows import SERIES_KEY, AnySeries, keyed
 from candlewick.quality.checks import check_series
 from candlewick.quality.comparison import Source, SourceComparison, compare_sources
+from candlewick.quality.inspect import inspect_series
 from candlewick.quality.limits import CheckContext
 from candlewick.quality.request import Comparing
+from candlewick.quality.settling import found_no_longer
 from candlewick.quality.verdict import disagreement_findings, judge
 from candlewick.reports.validation_text import disagreement_rows, inspected_rows, inspection_sentence, validation_markdown
 from candlewick.reports.validation_view import InspectedSeries, ValidationView
@@ -158,6 +159,14 @@ async def inspect_in_lake(stores: ValidationStores, series: tuple[DataSeries, ..
 def _inspect(stores: ValidationStores, series: Sequence[DataSeries], now_ms: int, at: datetime) -> tuple[InspectedSeries, ...]:
     found: dict[AnySeries, tuple[Finding, ...]] = {one: tuple(inspect_series(stores.lake, one, now_ms)) for one in series}
     stores.quality.record_all(found, at)
+    known = stores.quality.findings(series, state="open").partition_by(*SERIES_KEY, as_dict=True)
+    gone = [
+        gone_id
+        for one, told in found.items()
+        if (mine := known.get(tuple(getattr(keyed(one), name) for name in SERIES_KEY))) is not None
+        for gone_id in found_no_longer(mine, finding_rows(keyed(one), told, at)["finding_id"])
+    ]
+    stores.quality.settle(gone, "repaired", "found no longer when the series was looked over", at)
     looked = tuple(InspectedSeries.of(one, found[one]) for one in series)
     for verdict in dict.fromkeys(one.verdict for one in looked):
         stores.data.validated([one.series for one in looked if one.verdict == verdict], at, verdict)

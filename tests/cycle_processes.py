@@ -26,7 +26,8 @@ BARE_ENVIRONMENT = {name: value for name, value in os.environ.items() if not nam
 class Cycle:
     """One cycle to run. ``options`` are the flow's parameters; ``kill`` is [site, occurrence, delay_us].
 
-    ``largest_file_bytes`` above 0: no file of the cycle may grow beyond that. ``flow`` may be ``backfill`` or ``sync`` instead of a cycle.
+    ``largest_file_bytes`` above 0: no file of the cycle may grow beyond that. ``flow`` may be
+    ``backfill`` or ``sync`` instead of a cycle.
     """
 
     directory: Path

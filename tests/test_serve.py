@@ -23,7 +23,7 @@ from tests.prefect_server import free_port
 from tests.serve_fixture import CHECKOUT, ServeProcess, wait_for, working_directory
 
 NAMES = ["paper-15m", "paper-1h", "paper-4h", "paper-1d"]
-BY_HAND = ["backtest", "check-strategy", "sweep", "optimize", "walk-forward", "validate", "repair"]
+BY_HAND = ["backtest", "check-strategy", "sweep", "optimize", "walk-forward", "backfill", "sync", "validate", "repair"]
 
 
 def deployment_ids(serve: ServeProcess) -> dict[str, object]:

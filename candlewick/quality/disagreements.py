@@ -127,7 +127,7 @@ def _disagreement(
 
 
 def _difference_bps(bars: pl.DataFrame, column: str) -> Floats:
-    ours, other = bars[column].to_numpy(), bars[f"{column}{OTHER}"].to_numpy()
+    ours, other = _values(bars, column), _values(bars, f"{column}{OTHER}")
     if column != "volume":
         return (ours / other - 1) * BPS
     # A volume may be 0 on one side: then it is all of it that differs.
@@ -137,8 +137,13 @@ def _difference_bps(bars: pl.DataFrame, column: str) -> Floats:
 
 def _away_from_level(bars: pl.DataFrame, column: str) -> Floats:
     """Distance of a price's log ratio from the level of the closes around it, in bps."""
-    ratio = np.log(bars[column].to_numpy() / bars[f"{column}{OTHER}"].to_numpy())
-    return ratio * BPS - bars["level_bps"].to_numpy()
+    ratio = np.log(_values(bars, column) / _values(bars, f"{column}{OTHER}"))
+    return ratio * BPS - _values(bars, "level_bps")
+
+
+def _values(bars: pl.DataFrame, column: str) -> Floats:
+    values: Floats = bars[column].to_numpy()
+    return values
 
 
 def _scale_bps(bars: pl.DataFrame) -> Floats:

@@ -7,7 +7,8 @@ from candlewick.timeframes import format_utc
 
 def collected_lines(report: CollectReport) -> list[str]:
     """The report as lines of text; readable at 80 columns and without colour."""
-    lines = [f"{_verdict(report)}  {report.kind} of {len(report.series)} series: {report.rows:,} rows in {duration_text(report.seconds)}"]
+    took = duration_text(report.seconds)
+    lines = [f"{_verdict(report)}  {report.kind} of {len(report.series)} series: {report.rows:,} rows in {took}"]
     for one in report.series:
         lines.append(f"  {one.series}: {_sentence(one)}")
         lines += [f"    {note}" for note in one.notes]
