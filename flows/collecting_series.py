@@ -14,7 +14,7 @@ from candlewick.windows import plan_fetch
 from flows.collection import Collection
 from tasks.candles import fetch_candles
 from tasks.collecting import look_over
-from tasks.ingest import ChunkDone, ChunkPlan, fetch_chunk, find_listing
+from tasks.ingest import ChunkDone, ChunkPlan, fetch_chunk, find_listing, note_delisting
 from tasks.ingest_kinds import fetch_events
 from tasks.market import MarketAccess
 from tasks.patience import patient
@@ -42,6 +42,8 @@ class SeriesDownload:
         outcome = await self._fetch()
         if self.wanted.kind == "ohlcv" and self.since_ms is not None:
             self.findings += await look_over(self.keeping, self.series, self.until_ms, self.since_ms)
+            gone = await note_delisting(self.access, self.keeping, self.series, self.now_ms)
+            self.notes += [] if gone is None else [gone]
         await asyncio.to_thread(self.keeping.data.synced, self.series, utc(self.until_ms))
         there = await asyncio.to_thread(self.keeping.lake.overview, self.series)
         return Collected(
@@ -165,10 +167,18 @@ class SeriesDownload:
         self.rows += await resample_series(self.keeping, key, self.wanted.timeframe, self.wanted.since_ms, self.until_ms)
         self.notes.append(f"made of {finer} candles: the market offers no {self.wanted.timeframe}")
 
+    async def _watch(self, missing: tuple[Span, ...], chunk: Span | None, rows: int, requests: int) -> None:
+        """Keep the progress of what is no candles."""
+        if chunk is None:
+            self.collection.progress.expect(missing)
+            return
+        self.collection.progress.advance(str(self.series), chunk, rows, requests)
+        await self.collection.tell()
+
     async def _take_events(self) -> None:
         """Funding, open interest or trades."""
         span = Span(self.wanted.since_ms, self.until_ms)
-        done = await fetch_events(self.access, self.keeping, self.series, span, self.now_ms)
+        done = await fetch_events(self.access, self.keeping, self.series, span, self.now_ms, self._watch)
         self.rows += done.added
         self.requests += done.requests
         self.chunks += done.chunks

@@ -22,11 +22,14 @@ from candlewick.market_data.refusing import refuse_rows
 from candlewick.market_data.rows import DataChunk
 from candlewick.store.data_runs import DataStore
 from candlewick.store.quality import QualityStore
-from candlewick.timeframes import timeframe_ms, utc
+from candlewick.timeframes import floor_to_bar, format_utc, timeframe_ms, utc
 from candlewick.validation import REPAIRED_KINDS, Finding, validate_candles
 from candlewick.windows import FetchPlan
 from tasks.candles import confirm_gaps, keep_pages, revised_candles
 from tasks.market import MarketAccess
+
+LATE_BARS, LATE_MS = 3, 900_000
+"""How late a bar may be shown: so many bars, a quarter of an hour at least. Older silence is an answer."""
 
 # What a chunk's own answers tell for good. Gaps and the like are judged over the whole series when it is complete.
 _OF_THE_ANSWER = (*REPAIRED_KINDS, "refused")
@@ -144,9 +147,10 @@ def _answered(plan: ChunkPlan, last_ms: int | None) -> Span | None:
     """What was answered. The newest bars may be late: what the market does not show yet is asked for again next time."""
     if not plan.reaches_now:
         return plan.span
-    if last_ms is None:
-        return None
-    return Span(plan.span.since_ms, last_ms + timeframe_ms(plan.series.timeframe))
+    length_ms = timeframe_ms(plan.series.timeframe)
+    shown_ms = plan.span.since_ms if last_ms is None else last_ms + length_ms
+    end_ms = max(shown_ms, floor_to_bar(plan.now_ms - max(LATE_BARS * length_ms, LATE_MS), plan.series.timeframe))
+    return Span(plan.span.since_ms, min(end_ms, plan.span.until_ms)) if end_ms > plan.span.since_ms else None
 
 
 @task(name="find-listing", task_run_name="find the first candle of {series}", cache_policy=NO_CACHE, timeout_seconds=600)
@@ -158,3 +162,20 @@ async def find_listing(access: MarketAccess, series: DataSeries, span: Span) -> 
     if not isinstance(access.market, ExchangeMarket):
         return span.since_ms
     return await access.market.listing(series.symbol, series.timeframe, span.since_ms, span.until_ms)
+
+
+async def note_delisting(access: MarketAccess, keeping: Keeping, series: DataSeries, now_ms: int) -> str | None:
+    """What is to be said of a symbol that its exchange no longer trades; its silence is explained then. Raises LedgerError."""
+    market = access.market
+    if not isinstance(market, ExchangeMarket) or await market.is_trading(series.symbol):
+        return None
+    there = await asyncio.to_thread(keeping.lake.span, series)
+    if there is None:
+        return f"{market.name} no longer trades {series.symbol}"
+    ends_ms = there[1] + timeframe_ms(series.timeframe)
+    text = f"{market.name} no longer trades {series.symbol}: its last candle closed at {format_utc(ends_ms)}"
+    finding, now = Finding("delisted", "info", there[1], ends_ms, text), utc(now_ms)
+    await asyncio.to_thread(keeping.quality.record, series, [finding], now)
+    stale = await asyncio.to_thread(keeping.quality.findings, series, "open", ["stale"])
+    await asyncio.to_thread(keeping.quality.settle, stale["finding_id"].to_list(), "explained", text, now)
+    return text

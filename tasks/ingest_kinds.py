@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -33,6 +34,10 @@ _LATE_MS = DAY_MS // 2
 """How late a payment or a reading may come: what is younger and absent is asked for again."""
 
 
+Watch = Callable[[tuple[Span, ...], Span | None, int, int], Awaitable[None]]
+"""Told of what is missing, and of a finished chunk with its rows and requests."""
+
+
 @dataclass(frozen=True, slots=True)
 class EventsDone:
     """What became of a series that is no candles."""
@@ -43,8 +48,12 @@ class EventsDone:
     notes: tuple[str, ...] = ()
 
 
-async def fetch_events(access: MarketAccess, keeping: Keeping, series: DataSeries, wanted: Span, now_ms: int) -> EventsDone:
+async def fetch_events(
+    access: MarketAccess, keeping: Keeping, series: DataSeries, wanted: Span, now_ms: int, told: Watch
+) -> EventsDone:
     """Fetch what the lake lacks of a series that is no candles. ``now_ms`` is the market's clock.
+
+    ``told`` hears what is missing first, and then of each chunk what was added and asked.
 
     Raises UsageError where the market does not offer it.
     """
@@ -54,6 +63,7 @@ async def fetch_events(access: MarketAccess, keeping: Keeping, series: DataSerie
     end_ms = wanted.until_ms // step_ms * step_ms
     coverage = await asyncio.to_thread(keeping.lake.coverage, series)
     missing = coverage.missing(Span(wanted.since_ms, end_ms)) if wanted.since_ms < end_ms else ()
+    await told(missing, None, 0, 0)
     added, requests, chunks = 0, 0, 0
     notes: list[str] = []
     for span in missing:
@@ -61,14 +71,15 @@ async def fetch_events(access: MarketAccess, keeping: Keeping, series: DataSerie
         while since < span.until_ms:
             chunk = Span(since, min(since + _CHUNK_MS[series.kind], span.until_ms))
             try:
-                told, asked = await patient(fetch_event_chunk, access)(access, keeping, series, chunk, now_ms)
+                rows, asked = await patient(fetch_event_chunk, access)(access, keeping, series, chunk, now_ms)
             except CandlesNotKept as gone:
                 if gone.first_ms <= since:
                     raise
                 notes.append(f"{series.market} keeps its newest {series.kind} only, from {format_utc(gone.first_ms)} on")
                 since = -(-gone.first_ms // step_ms) * step_ms
                 continue
-            added, requests, chunks, since = added + told, requests + asked, chunks + 1, chunk.until_ms
+            await told((), chunk, rows, asked)
+            added, requests, chunks, since = added + rows, requests + asked, chunks + 1, chunk.until_ms
     return EventsDone(added, requests, chunks, tuple(notes))
 
 

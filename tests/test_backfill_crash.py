@@ -162,3 +162,12 @@ def test_a_sync_that_meets_faults_and_dies_and_comes_again_ends_in_the_lake_of_a
     server_cycles.finish(sync("disturbed"))
     server_cycles.finish(sync("undisturbed"))
     assert silver(tmp_path / "disturbed") == silver(tmp_path / "undisturbed")
+
+
+def test_a_full_disk_is_named_and_the_next_run_goes_on(cycles: CycleProcesses, exchange: Emulator, tmp_path: Path) -> None:
+    cycles.finish(backfill(exchange, tmp_path / "undisturbed"))
+    (ended,) = cycles.run(backfill(exchange, tmp_path / "full", largest_file_bytes=150_000))
+    assert ended.status == "failure" or ended.status == "raised", ended.said
+    assert "no space left" in ended.said or "cannot be written" in ended.said
+    cycles.finish(backfill(exchange, tmp_path / "full"))
+    assert silver(tmp_path / "full") == silver(tmp_path / "undisturbed")

@@ -217,3 +217,52 @@ def test_a_sync_follows_the_datasets_and_goes_on_from_where_the_lake_ends(desk: 
     states = desk.data.series_states()
     assert states["last_synced_at"].null_count() == 0
     assert command("sync", "nope") == 2
+
+
+def test_a_symbol_that_is_no_longer_traded_keeps_its_candles_and_its_silence_is_explained(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.exchange.halt("BTCUSDT")
+    asked = ["--market", "binance", "--symbols", "BTC/USDT", "--timeframes", "1h", "--since", "2024-01-01"]
+    assert command("backfill", *asked) == 0
+    assert "binance no longer trades BTC/USDT: its last candle closed at 2024-05-05 00:00" in capsys.readouterr().out
+    assert desk.candles().height == BARS
+    assert desk.quality.findings(kinds=["delisted"])["state"].to_list() == ["explained"]
+    assert desk.quality.findings(kinds=["stale"])["state"].to_list() == ["explained"]
+    assert desk.quality.findings(state="open").is_empty()
+
+
+def test_funding_and_open_interest_of_a_perpetual_are_kept_and_never_asked_for_twice(desk: Desk) -> None:
+    now_ms = round(time.time() * 1000) // HOUR_MS * HOUR_MS
+    day_ms = 24 * HOUR_MS
+    since_ms = now_ms // day_ms * day_ms - 5 * day_ms
+    futures = desk.exchange.futures
+    futures.book.add("BTCUSDT", "1h", bars(130, since_ms))
+    futures.add_funding("BTCUSDT", [(since_ms + i * 8 * HOUR_MS + i % 7, "0.00010000") for i in range(16)])
+    futures.add_open_interest("BTCUSDT", [(since_ms + i * HOUR_MS, f"{100 + i}.5", f"{4_000_000 + i}.0") for i in range(130)])
+    since = time.strftime("%Y-%m-%d", time.gmtime(since_ms / 1000))
+    asked = ["--market", "binanceusdm", "--symbols", "BTC/USDT:USDT", "--timeframes", "1h", "--since", since]
+    kinds = ["--kinds", "funding_rate,open_interest"]
+    assert command("backfill", *asked, *kinds) == 0
+    funding = desk.lake.read_rows(DataSeries("binanceusdm", "BTC/USDT:USDT", "funding_rate"))
+    assert (funding["funding_at"].dt.epoch("ms") % HOUR_MS).to_list() == [0] * funding.height, "the jitter is gone"
+    assert (funding["noted_at"].dt.epoch("ms") % HOUR_MS).max() == 6, "what the exchange said is kept"
+    interest = desk.lake.read_rows(DataSeries("binanceusdm", "BTC/USDT:USDT", "open_interest", "1h"))
+    assert interest.height >= 120
+    before = len(desk.exchange.requests("/fundingRate")), len(desk.exchange.requests("/openInterestHist"))
+    assert command("backfill", *asked, *kinds) == 0
+    after = len(desk.exchange.requests("/fundingRate")), len(desk.exchange.requests("/openInterestHist"))
+    assert all(later - earlier <= 2 for earlier, later in zip(before, after, strict=True)), (
+        "only the newest hours are asked again"
+    )
+
+
+def test_a_series_that_was_collected_up_to_a_date_has_not_stopped_and_one_that_was_asked_for_until_now_has(desk: Desk) -> None:
+    assert backfill() == 0
+    assert command("validate") == 0
+    assert desk.quality.findings(kinds=["stale"]).is_empty()
+    asked = ["--market", "binance", "--symbols", "BTC/USDT", "--timeframes", "1h", "--since", "2024-01-01"]
+    assert command("backfill", *asked) == 0
+    assert desk.quality.findings(kinds=["stale"])["state"].to_list() == ["open"]
+    covered_ms = desk.lake.coverage(Series("binance", "BTC/USDT", "1h")).spans[-1].until_ms
+    assert 3 * HOUR_MS <= round(time.time() * 1000) - covered_ms <= 5 * HOUR_MS, "the newest bars may be late"

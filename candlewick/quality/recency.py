@@ -28,10 +28,18 @@ def check_recency(bars: pl.DataFrame, context: CheckContext) -> list[Finding]:
         findings.append(Finding("future", "warning", int(future[0]), int(future[-1]) + length, text))
     closed_ms = int(times[-1]) + length
     patience_ms = max(context.limits.stale_bars * length, HOUR_MS)
-    if now_ms - closed_ms > patience_ms:  # Its words do not hang on the clock: the same silence is one finding for ever.
+    if (
+        _asked_until(context, now_ms) - closed_ms > patience_ms
+    ):  # Its words do not hang on the clock: the same silence is one finding for ever.
         text = f"the last bar closed at {format_utc(closed_ms)}; none came for more than {format_duration(patience_ms)}"
         findings.append(Finding("stale", "warning", closed_ms, closed_ms + patience_ms, text))
     return findings
+
+
+def _asked_until(context: CheckContext, now_ms: int) -> int:
+    """Until when the market was asked: a series that nobody asked for any longer is not downloaded, and has not stopped."""
+    spans = context.coverage.spans if context.coverage is not None else ()
+    return min(now_ms, spans[-1].until_ms) if spans else now_ms
 
 
 def check_partial(bars: pl.DataFrame, context: CheckContext, same_exchange: frozenset[str]) -> list[Finding]:

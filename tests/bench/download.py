@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.bench.bounds import Bound
 
-ROUNDS = 1
+ROUNDS = 3
 ROWS, PAGES = 525_600, 526
 START_MS, MINUTE_MS = 1_672_531_200_000, 60_000  # 2023-01-01: a year of 365 days
 FREQTRADE = "CANDLEWICK_BENCH_FREQTRADE"
