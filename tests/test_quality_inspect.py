@@ -75,7 +75,7 @@ def test_a_series_in_parts_has_the_findings_of_the_whole(lake: Lake, monkeypatch
     for bar in (*range(670, 690), *range(710, 725)):  # A part that ends at 648 sees 30 bars more, one from 748 on 30 before.
         frame = put(frame, bar, volume=0.0)
     frame = hole(1_090, 350, hole(298, 4, frame))
-    keep(lake, SERIES, frame)
+    keep(lake, SERIES, frame, at(2_020))
     keep(lake, COARSE, resample_candles(frame, "1h", "4h"))
     whole = inspect_series(lake, SERIES, at(2_020))
     assert told(whole) == [
