@@ -44,7 +44,7 @@ class SeriesDownload:
             self.findings += await look_over(self.keeping, self.series, self.until_ms, self.since_ms)
             gone = await note_delisting(self.access, self.keeping, self.series, self.now_ms)
             self.notes += [] if gone is None else [gone]
-        await asyncio.to_thread(self.keeping.data.synced, self.series, utc(self.until_ms))
+        await asyncio.to_thread(self.keeping.data.synced, self.series, utc(self.now_ms))
         there = await asyncio.to_thread(self.keeping.lake.overview, self.series)
         return Collected(
             str(self.wanted),
@@ -118,7 +118,7 @@ class SeriesDownload:
             before = Span(span.since_ms, listed_ms)
             text = f"the first candle is that of {format_utc(listed_ms)}: nothing was traded here before"
             finding = Finding("not_listed", "info", before.since_ms, before.until_ms, text)
-            await asyncio.to_thread(self.keeping.quality.record, key, [finding], utc(self.until_ms))
+            await asyncio.to_thread(self.keeping.quality.record, key, [finding], utc(self.now_ms))
             await asyncio.to_thread(self.keeping.lake.cover, key, before)
             self.collection.progress.skip(before.length_ms)
             self.findings += 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from uuid import UUID
 
 from prefect import task
@@ -19,7 +20,6 @@ from candlewick.market_data.wanted import CollectReport
 from candlewick.quality.inspect import inspect_series
 from candlewick.quality.settling import found_no_longer
 from candlewick.reports.collected import collected_lines, collected_rows
-from candlewick.timeframes import utc
 from candlewick.validation import finding_rows
 from tasks.ingest import Keeping
 
@@ -62,7 +62,7 @@ async def look_over(keeping: Keeping, series: DataSeries, now_ms: int, since_ms:
 
 
 def _look_over(keeping: Keeping, series: DataSeries, now_ms: int, since_ms: int | None) -> int:
-    findings, at = inspect_series(keeping.lake, series, now_ms, since_ms=since_ms), utc(now_ms)
+    findings, at = inspect_series(keeping.lake, series, now_ms, since_ms=since_ms), datetime.now(UTC)
     written = keeping.quality.record(series, findings, at)
     known = keeping.quality.findings(series, state="open")
     gone = found_no_longer(known, finding_rows(series.candles, findings, at)["finding_id"], since_ms)
