@@ -35,13 +35,14 @@ _MONTH = re.compile(r"\d{4}-\d\d\.parquet")
 
 def put_pages(held: Held, span: Span, pages: Sequence[RawPage]) -> None:
     """Write the answers of one chunk."""
-    together = hashlib.sha256("".join(page.digest for page in pages).encode()).hexdigest()
+    digests = [page.digest for page in pages]  # each reads a whole body
+    together = hashlib.sha256("".join(digests).encode()).hexdigest()
     frame = pl.DataFrame(
         {
             "request": [page.request for page in pages],
             "fetched_at": [page.fetched_at for page in pages],
             "status": [page.status for page in pages],
-            "digest": [page.digest for page in pages],
+            "digest": digests,
             "body": [page.body for page in pages],
         },
         schema=dict(PAGE_SCHEMA),
