@@ -29,7 +29,7 @@ This is the validation on receipt. The checks of what is stored (candlewick/qual
 | ``refused``, ``damaged_file`` | error | an answer, or a file of the lake, that cannot be used |
 | ``revised``, ``revised_funding`` | warning | the market tells something differently than before |
 | ``not_listed``, ``delisted`` | info | the market begins or ends there |
-| ``mixed_units``, ``swapped_volume``, ``resolved_duplicate`` | info | how an import read a user's file |
+| ``mixed_units``, ``swapped_volume``, ``resolved_duplicate`` | info, warning | how an import read a user's file |
 
 Rows of other kinds than candles have findings of the same names (candlewick/quality/kinds_checks.py).
 
