@@ -88,6 +88,7 @@ def test_the_data_pages_example_is_what_the_import_says(
     (schema,) = [text for language, text in blocks if language == "yaml"]
     refusal, table = [text for language, text in blocks if language == "text"]
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
     Path("mine.csv").write_text(rows, encoding="utf-8")
     with pytest.raises(AmbiguousImport) as caught:
         imported(Path("mine.csv"), None)
