@@ -8,12 +8,16 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+import numpy as np
+import polars as pl
+
 from blocks.exchange_answers import keep_answer
 from blocks.exchange_budget import SharesBudget
 from candlewick.errors import CandlesNotKept, CandlewickError, MarketUnavailable, RateLimited, UnknownSymbol, UsageError
 from candlewick.market.retry import parse_ban_s, parse_retry_after_s
 
 _RATE_LIMIT_STATUSES = (418, 429)
+_PLAIN_KLINES, _KLINE_CELLS = ("binance", "binanceus", "binanceusdm"), 12
 _TEXT_LIMIT = 160
 # Spot candles need no futures' markets, and nothing here the list of coins, which Binance wants a signed request for.
 _OPTIONS: Mapping[str, Mapping[str, object]] = {
@@ -66,7 +70,27 @@ class StrictAnswers:
         """Rows in the order received, unfiltered."""
         if not isinstance(ohlcvs, list):
             return ohlcvs
+        if self.id in _PLAIN_KLINES and not (market or {}).get("inverse") and (rows := read_klines(ohlcvs)) is not None:
+            return rows
         return [self.parse_ohlcv(row, market) for row in ohlcvs]  # type: ignore[attr-defined]
+
+
+def read_klines(rows: list[Any]) -> list[list[float]] | None:
+    """Binance's rows [open time, "open", "high", "low", "close", "volume", ...] as ccxt reads them one by one, at once.
+
+    None where any is of another form: then ccxt's own reading says of each what it is.
+    """
+    if not all(isinstance(row, list) and len(row) == _KLINE_CELLS for row in rows):
+        return None
+    try:
+        times = pl.Series([row[0] for row in rows], dtype=pl.Int64, strict=True)
+        numbers = pl.Series([cell for row in rows for cell in row[1:6]], dtype=pl.String, strict=True).cast(pl.Float64)
+    except (TypeError, pl.exceptions.PolarsError):
+        return None
+    if times.null_count() or numbers.null_count():
+        return None
+    table: list[list[float]] = np.column_stack((times.to_numpy(), numbers.to_numpy().reshape(-1, 5))).tolist()
+    return table
 
 
 def refuse_answer(code: int, reason: str, headers: Mapping[str, str], body: str, parsed: object, now_ms: int) -> None:

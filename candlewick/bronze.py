@@ -98,5 +98,5 @@ def _read(held: Held, name: str) -> pl.DataFrame:
 
 def _write(held: Held, name: str, frame: pl.DataFrame) -> None:
     buffer = io.BytesIO()
-    frame.write_parquet(buffer, compression="zstd", compression_level=1)
+    frame.write_parquet(buffer, compression="zstd", compression_level=1, statistics=False)
     held.write(name, buffer.getbuffer())

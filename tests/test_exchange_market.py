@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from blocks.exchange import Exchange, open_exchange
-from blocks.exchange_client import replace_host
+from blocks.exchange_client import read_klines, replace_host
 from blocks.exchange_instruments import DECIMAL_PLACES, SIGNIFICANT_DIGITS, TICK_SIZE, exact, instrument_of
 from blocks.exchange_market import ExchangeMarket
 from candlewick.candles import CANDLE_SCHEMA, CandlePage, MarketClock, candle_digest, opened_at_ms
@@ -492,3 +492,26 @@ def test_closing_leaves_no_connection_behind(made_up_exchange, caplog, recwarn):
     fetch_last_day(made_up_exchange)
     assert "release all resources" not in caplog.text
     assert not [warning for warning in recwarn if issubclass(warning.category, ResourceWarning)]
+
+
+def test_rows_of_binance_are_read_at_once_as_ccxt_reads_them_one_by_one() -> None:
+    import ccxt
+
+    exchange = ccxt.binance()
+    tail = [1591478579999, "0.5", 40, "10.9", "0.2", "0"]
+    rows = [
+        [1591478520000 + i * 60_000, f"0.0250{i:04d}", "9007199254740993.1", "1e-08", "NaN", f"{22.19 + i / 3:.8f}", *tail]
+        for i in range(100)
+    ]
+    expected = [exchange.parse_ohlcv(row) for row in rows]
+    assert repr(read_klines(rows)) == repr([[float(row[0]), *row[1:]] for row in expected])
+    for strange in (
+        [*rows[0][:5], None, *tail],
+        [*rows[0][:5], "", *tail],
+        [*rows[0][:5], 22.19, *tail],
+        rows[0][:6],
+        {"a": 1},
+        None,
+    ):
+        assert read_klines([*rows, strange]) is None, strange
+    assert read_klines([]) == []

@@ -22,8 +22,8 @@ from candlewick.quality.limits import CheckContext, CheckLimits
 from candlewick.timeframes import DAY_MS, timeframe_ms
 from candlewick.validation import Finding
 
-MOST_ROWS = 600_000
-"""Rows of one part, of the finest timeframe that is looked at: more than a year of minutes."""
+MOST_ROWS = 250_000
+"""Rows of one part, of the finest timeframe that is looked at: half a year of minutes."""
 AROUND_BARS = 300
 """Bars on either side of a part that its own bars are judged by."""
 _EVENTS_PART_MS = 31 * DAY_MS
