@@ -57,6 +57,7 @@ def main(folder: Path) -> dict[str, float]:
 def _round(folder: Path, url: str) -> dict[str, float]:
     folder.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(_ROOT), f"{_EXCHANGE}API_URL": url, f"{_EXCHANGE}RATE_LIMIT": "false"}
+    environment["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"  # looking for a saved block would start a server
     environment |= {"CANDLEWICK_LAKE__URL": str(folder / "lake"), "CANDLEWICK_STORE__URL": str(folder / "ledger.duckdb")}
     figures: dict[str, float] = {}
     for name in ("own", "ccxt"):
