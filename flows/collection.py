@@ -29,7 +29,7 @@ class Collection:
         database = Database(self.settings.store.url, self.settings.store.lock_timeout_s)
         self.keeping = Keeping(open_lake(self.settings.lake), DataStore(database), QualityStore(database), run_id)
         self.progress = Progress(time.monotonic())
-        self.artifact = ProgressArtifact(run_id)
+        self.artifact = ProgressArtifact(kind)
         self.notices: list[str] = []
 
     async def tell(self) -> None:

@@ -29,8 +29,8 @@ _UPDATE_S = 2.0
 class ProgressArtifact:
     """A bar in the Prefect UI that is moved on every two seconds at most. Outside of a flow run it does nothing."""
 
-    def __init__(self, run_id: str) -> None:
-        self._key = f"{run_id.lower()}-progress"
+    def __init__(self, kind: str) -> None:
+        self._key = f"market-data-{kind}-progress"
         self._id: UUID | None = None
         self._updated_s = 0.0
         self._lock = asyncio.Lock()
@@ -71,8 +71,8 @@ def _look_over(keeping: Keeping, series: DataSeries, now_ms: int, since_ms: int 
 
 @task(name="publish-collected", task_run_name="publish the result", cache_policy=NO_CACHE, timeout_seconds=120)
 async def publish_collected(report: CollectReport) -> None:
-    """Table and text in the Prefect UI; keys are `<run id>-series` and `-summary`."""
-    key = report.run_id.lower()
+    """Table and text in the Prefect UI; keys are `market-data-<backfill or sync>-series` and `-summary`: versions of one thing."""
+    key = f"market-data-{report.kind}"
     text = "\n".join(collected_lines(report))
     await acreate_table_artifact(collected_rows(report), key=f"{key}-series", description=f"What {report.kind} did")
     await acreate_markdown_artifact(f"```\n{text}\n```", key=f"{key}-summary", description=f"What {report.kind} did")

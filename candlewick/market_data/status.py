@@ -11,6 +11,7 @@ from typing import Literal
 
 import polars as pl
 
+from candlewick.candles import Series
 from candlewick.errors import LakeError, UsageError
 from candlewick.footers import SeriesOverview
 from candlewick.lake import Lake
@@ -125,6 +126,7 @@ class _Known:
     declared: Mapping[DataSeries, Declared]
     states: Mapping[tuple[str, str, str], Mapping[str, object]]
     explained_ms: Mapping[tuple[str, str, str], int]
+    silent: frozenset[tuple[str, str, str]]
     now_ms: int
 
 
@@ -140,10 +142,13 @@ def lake_status(
     series = sorted(listed, key=lambda one: (one.market, one.symbol, one.kind, length_of(one.timeframe) if one.timeframe else 0))
     with ThreadPoolExecutor(_THREADS) as threads:
         there = list(threads.map(lambda one: _look_at(lake, one), series))
+    found = quality.findings(kinds=(*_GAP_KINDS, "stale"))
+    silent = found.filter(pl.col("kind") == "stale", pl.col("state") == "open")
     known = _Known(
         declared,
         {_key(row): row for row in data.series_states().iter_rows(named=True)},
-        _explained_ms(quality.findings(kinds=_GAP_KINDS)),
+        _explained_ms(found.filter(pl.col("kind") != "stale")),
+        frozenset(map(_key, silent.iter_rows(named=True))),
         now_ms,
     )
     return tuple(_status(one, found, known) for one, found in zip(series, there, strict=True))
@@ -200,14 +205,14 @@ def _explained_ms(gaps: pl.DataFrame) -> dict[tuple[str, str, str], int]:
 def _status(series: DataSeries, there: _There, known: _Known) -> SeriesStatus:
     wanted = known.declared.get(series)
     named = keyed(series)
-    state = known.states.get((named.market, named.symbol, named.timeframe), {})
+    state = known.states.get(_named(named), {})
     overview, spans = there.overview, there.coverage.spans
     until_ms = max((spans[-1].until_ms if spans else 0), _end_of_rows(series, overview)) or None
     holes = () if until_ms is None else _holes(series, there, until_ms, None if wanted is None else wanted.since_ms)
     age_ms = None if until_ms is None else max(0, known.now_ms - until_ms)
     is_kept = not series.market.startswith("files-") and (wanted is not None or not known.declared)
     missing = _missing_bars(series, there)
-    explained_ms = known.explained_ms.get((named.market, named.symbol, named.timeframe), 0)
+    explained_ms = known.explained_ms.get(_named(named), 0)
     return SeriesStatus(
         market=series.market,
         symbol=series.symbol,
@@ -224,7 +229,7 @@ def _status(series: DataSeries, there: _There, known: _Known) -> SeriesStatus:
         holes=len(holes),
         hole_ms=sum(hole.length_ms for hole in holes),
         age_ms=age_ms,
-        freshness=_freshness(series, age_ms) if is_kept and age_ms is not None else None,
+        freshness=_freshness(series, age_ms, is_silent=_named(named) in known.silent) if is_kept and age_ms is not None else None,
         last_synced_at=_time(state, "last_synced_at"),
         last_validated_at=_time(state, "last_validated_at"),
         verdict=None if state.get("verdict") is None else str(state["verdict"]),
@@ -264,7 +269,13 @@ def _missing_bars(series: DataSeries, there: _There) -> int:
     return max(0, (within.length_ms - absent_ms) // length_ms - there.overview.rows)
 
 
-def _freshness(series: DataSeries, age_ms: int) -> Freshness:
+def _named(series: Series) -> tuple[str, str, str]:
+    return series.market, series.symbol, series.timeframe
+
+
+def _freshness(series: DataSeries, age_ms: int, *, is_silent: bool) -> Freshness:
+    if is_silent:
+        return "stale"
     step_ms = length_of(series.timeframe) if series.timeframe else _EVENT_STEP_MS[series.kind]
     if age_ms <= step_ms + GRACE_MS:
         return "fresh"
