@@ -71,7 +71,7 @@ def _look_over(keeping: Keeping, series: DataSeries, now_ms: int, since_ms: int 
 
 @task(name="publish-collected", task_run_name="publish the result", cache_policy=NO_CACHE, timeout_seconds=120)
 async def publish_collected(report: CollectReport) -> None:
-    """Table and text in the Prefect UI; keys are `market-data-<backfill or sync>-series` and `-summary`: versions of one thing."""
+    """Table and text in the Prefect UI; keys are `market-data-<backfill or sync>-series` and `-summary`."""
     key = f"market-data-{report.kind}"
     text = "\n".join(collected_lines(report))
     await acreate_table_artifact(collected_rows(report), key=f"{key}-series", description=f"What {report.kind} did")
