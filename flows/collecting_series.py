@@ -1,6 +1,7 @@
 """One wanted series, from what the lake lacks to complete: its head is found, its chunks follow each other, it is looked over."""
 
 import asyncio
+from datetime import UTC, datetime
 
 from candlewick.candles import Series
 from candlewick.errors import CandlesNotKept, MarketUnavailable, UsageError
@@ -40,11 +41,9 @@ class SeriesDownload:
     async def complete(self) -> Collected:
         """Fetch what the lake lacks. Raises UsageError, MarketUnavailable, LakeError, LedgerError, InvalidCandles."""
         outcome = await self._fetch()
-        if self.wanted.kind == "ohlcv" and self.since_ms is not None:
-            self.findings += await look_over(self.keeping, self.series, self.until_ms, self.since_ms)
-            gone = await note_delisting(self.access, self.keeping, self.series, self.now_ms)
-            self.notes += [] if gone is None else [gone]
-        await asyncio.to_thread(self.keeping.data.synced, self.series, utc(self.now_ms))
+        if self.wanted.kind == "ohlcv":
+            await self._look_over()
+        await asyncio.to_thread(self.keeping.data.synced, self.series, datetime.now(UTC))
         there = await asyncio.to_thread(self.keeping.lake.overview, self.series)
         return Collected(
             str(self.wanted),
@@ -57,6 +56,16 @@ class SeriesDownload:
             last_at=None if there.last_ms is None else utc(there.last_ms),
             notes=tuple(self.notes),
         )
+
+    async def _look_over(self) -> None:
+        """Judge what was fetched; also what an earlier run had fetched that died before it looked."""
+        earlier_ms = await asyncio.to_thread(self.keeping.data.fetched_since_sync, self.series)
+        fetched = [time_ms for time_ms in (self.since_ms, earlier_ms) if time_ms is not None]
+        if not fetched:
+            return
+        self.findings += await look_over(self.keeping, self.series, self.until_ms, min(fetched))
+        gone = await note_delisting(self.access, self.keeping, self.series, self.now_ms)
+        self.notes += [] if gone is None else [gone]
 
     async def _fetch(self) -> Outcome:
         if self.wanted.kind != "ohlcv":

@@ -10,8 +10,11 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from candlewick.store.database import Database
+from candlewick.store.quality import QualityStore
 from tests.cycle_processes import Cycle, CycleProcesses, Outcome
 from tests.emulator.candle_book import CandleBook
 from tests.emulator.faults import ANSWER_KINDS, Fault
@@ -72,6 +75,12 @@ def silver(directory: Path) -> Mapping[str, bytes]:
     }
 
 
+def gaps(directory: Path) -> list[tuple[object, ...]]:
+    """The findings about missing bars."""
+    found = QualityStore(Database(str(directory / "data" / "ledger.duckdb"))).findings()
+    return found.filter(pl.col("kind").str.starts_with("gap")).select("symbol", "kind", "state", "span_start", "span_end").rows()
+
+
 def place(chosen: random.Random, sites: Mapping[str, int]) -> tuple[str, int, int]:
     """A line that an undisturbed backfill executes, which time, and how much later to strike."""
     (area,) = chosen.choices([prefixes for _, prefixes in AREAS], [weight for weight, _ in AREAS])
@@ -94,7 +103,8 @@ def test_a_backfill_that_is_killed_anywhere_and_run_again_leaves_the_lake_of_an_
     told: Outcome = cycles.finish(backfill(exchange, tmp_path / "undisturbed", trace=True))
     all_pages, wanted = pages(exchange), silver(tmp_path / "undisturbed")
     assert [name.rsplit("/", 1)[1] for name in wanted if name.endswith(".parquet")] == ["2024-01.parquet", "2024-02.parquet"] * 2
-    cut_off = 0
+    cut_off, found = 0, gaps(tmp_path / "undisturbed")
+    assert len(found) == 2
     for number in range(POINTS):
         directory = tmp_path / f"killed-{number}"
         (ended,) = cycles.run(backfill(exchange, directory, kill=place(chosen, told.sites)))
@@ -103,6 +113,7 @@ def test_a_backfill_that_is_killed_anywhere_and_run_again_leaves_the_lake_of_an_
         before = pages(exchange)
         cycles.finish(backfill(exchange, directory))
         assert silver(directory) == wanted, f"try {number}"
+        assert gaps(directory) == found, f"try {number}: what the dead run had fetched was not looked over"
         # A kill costs the chunks that were under way (two side by side, of two or three pages) and the questions for the listing.
         assert before + pages(exchange) <= all_pages + 12, f"try {number}: what was finished was fetched again"
     assert cut_off > POINTS // 2, f"only {cut_off} of {POINTS} tries were cut off"

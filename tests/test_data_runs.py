@@ -125,3 +125,14 @@ def test_what_is_known_of_a_series_is_one_row(store: DataStore) -> None:
     assert (btc["open_findings"], btc["open_errors"], btc["open_warnings"], btc["gaps"]) == (2, 1, 1, 2)
     assert (funding["timeframe"], funding["gaps"], funding["last_synced_at"]) == ("funding_rate", 1, None)
     assert (eth["symbol"], eth["last_synced_at"], eth["verdict"], eth["open_findings"]) == ("ETH/USDT", T0, None, 0)
+
+
+def test_what_was_fetched_after_a_series_was_last_complete_is_known(store: DataStore) -> None:
+    assert store.fetched_since_sync(BTC) is None
+    store.add_chunks("data-1", [chunk(BTC, 48, 72), chunk(BTC, 24, 48), chunk(ETH, 0, 24)])
+    assert store.fetched_since_sync(BTC) == 24 * HOUR_MS
+    store.synced(BTC, T0 + timedelta(seconds=1))
+    assert store.fetched_since_sync(BTC) is None
+    assert store.fetched_since_sync(ETH) == 0
+    store.add_chunks("data-2", [chunk(BTC, 72, 96, fetched_at=T0 + timedelta(seconds=2))])
+    assert store.fetched_since_sync(BTC) == 72 * HOUR_MS

@@ -115,6 +115,21 @@ class DataStore:
                 terms.append(f"({', '.join(SERIES_KEY)}) IN (SELECT {', '.join(SERIES_KEY)} FROM asked)")
             return _read(connection, _CHUNKS, _CHUNK_TYPES, " AND ".join(terms), values, ", ".join(map(quoted, _CHUNKS.order)))
 
+    def fetched_since_sync(self, series: AnySeries) -> int | None:
+        """From when on chunks were fetched after the series was last complete, in milliseconds UTC; None where none was.
+
+        They are the work of a run that died before its end, and of the one that goes on.
+        """
+        if not self.database.exists():
+            return None
+        query = f"""SELECT epoch_ms(min(since_at)) FROM data_chunks chunk
+            JOIN asked USING ({", ".join(SERIES_KEY)}) LEFT JOIN data_series known USING ({", ".join(SERIES_KEY)})
+            WHERE known.last_synced_at IS NULL OR chunk.fetched_at > known.last_synced_at"""
+        with self.database.read() as connection:
+            connection.register("asked", series_rows(series).to_arrow())
+            (first_ms,) = connection.execute(query).fetchall()[0]
+        return None if first_ms is None else int(first_ms)
+
     def synced(self, series: AnySeries | Iterable[AnySeries], at: datetime) -> None:
         """Series that are complete up to the market's newest closed bar, as of ``at`` (this machine's time)."""
         self._note(series, {"last_synced_at": pl.lit(at).cast(TIME)})
