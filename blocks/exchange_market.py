@@ -157,7 +157,8 @@ class ExchangeMarket:
     async def listing(self, symbol: str, timeframe: str, since_ms: int, until_ms: int) -> int | None:
         """Open time of the first candle closed within the span, None where there is none.
 
-        It is found, not guessed: an exchange that answers from a time on is asked once. One that answers windows of time is asked
+        It is found, not guessed: an exchange that answers from a time on is asked twice, and both answers must agree. One that
+        answers windows of time is asked
         for its longest bars first, window after window from ``since_ms`` on, each empty one twice: three hundred days without one
         trade are no outage, and no window is skipped as a bisection would skip some. The bars of the first day that traded, or of
         the last one, which is not closed, are then asked for in the timeframe itself.
@@ -221,6 +222,17 @@ class ExchangeMarket:
             walk.take(parse_open_interest(raw))
 
     async def _first_candle(self, symbol: str, timeframe: str, since_ms: int, until_ms: int) -> int | None:
+        """The first candle as two answers tell it: an answer that is out of date would hide all candles before it for good."""
+        first_ms = await self._walk_to_first(symbol, timeframe, since_ms, until_ms)
+        if first_ms == since_ms:
+            return first_ms
+        again_ms = await self._walk_to_first(symbol, timeframe, since_ms, until_ms)
+        if again_ms != first_ms:
+            told = " and ".join("none" if one is None else format_utc(one) for one in (first_ms, again_ms))
+            raise MarketUnavailable(f"{self.name} {symbol} {timeframe}: told two different first candles, {told}")
+        return first_ms
+
+    async def _walk_to_first(self, symbol: str, timeframe: str, since_ms: int, until_ms: int) -> int | None:
         """By walking until a closed candle is there. The last one may not be closed at ``until_ms``, and is then not there."""
         walk = PageWalk(timeframe, since_ms, floor_to_bar(until_ms, timeframe), page_manners(self._client, symbol, timeframe))
         with collecting_answers() as pages:

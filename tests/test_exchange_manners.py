@@ -226,10 +226,24 @@ def test_where_there_is_no_candle_none_is_found(holey: Emulator, one: Exchange, 
 
 def test_a_listing_after_ten_empty_years_costs_few_requests(holey: Emulator):
     since_ms, until_ms = START_MS - 3_650 * DAY_MS, START_MS + 4_000 * HOUR_MS
-    for one, most in ((BINANCE, 1), (COINBASE, 28)):
+    for one, most in ((BINANCE, 2), (COINBASE, 56)):
         found = ask(holey, lambda m, o=one: m.listing(o.unified, "1h", since_ms, until_ms), exchange_id=one.exchange_id)
         assert found == START_MS + 700 * HOUR_MS
         assert len(holey.requests(one.path)) <= most
+
+
+def test_an_answer_that_is_out_of_date_does_not_hide_the_candles_before_it():
+    book = CandleBook()
+    book.add("BTCUSDT", "1h", made_up_candles(40_000.0, 3_000))
+    with Emulator(book) as exchange:
+
+        async def find(market: ExchangeMarket) -> int | None:
+            await market.fetch("BTC/USDT", "1h", START_MS + 720 * HOUR_MS, START_MS + 1_720 * HOUR_MS)
+            exchange.misbehave(Fault("repeat", path="/klines"))
+            return await market.listing("BTC/USDT", "1h", START_MS, START_MS + 2_900 * HOUR_MS)
+
+        with pytest.raises(MarketUnavailable, match="two different first candles"):
+            ask(exchange, find, exchange_id="binance")
 
 
 def test_an_outage_or_a_hiccup_is_not_taken_for_the_time_before_the_listing(holey: Emulator):
