@@ -36,6 +36,7 @@ class SeriesDownload:
         self.series = DataSeries(market, wanted.symbol, wanted.kind, wanted.timeframe)
         self.rows, self.chunks, self.requests, self.findings = 0, 0, 0, 0
         self.since_ms: int | None = None
+        self.listed_ms: int | None = None
         self.notes: list[str] = []
 
     async def complete(self) -> Collected:
@@ -131,12 +132,16 @@ class SeriesDownload:
             await asyncio.to_thread(self.keeping.lake.cover, key, before)
             self.collection.progress.skip(before.length_ms)
             self.findings += 1
+        self.listed_ms = listed_ms
         return Span(listed_ms, span.until_ms)
 
     async def _step(self, key: Series, left: Span, size: ChunkSize) -> tuple[ChunkSize, Span | None]:
         """Fetch the next chunk; the size of the one after, and what is left then."""
         chunk = next_chunk(left, key.timeframe, size)
         known_ms = await asyncio.to_thread(self._last_before, key, chunk.since_ms)
+        if known_ms is None and chunk.since_ms == self.listed_ms:
+            # The candle at the listing was told: a page that begins later has a hole there, and is asked for again.
+            known_ms = chunk.since_ms - timeframe_ms(key.timeframe)
         plan = ChunkPlan(DataSeries.of_candles(key), chunk, self.now_ms, known_ms)
         try:
             done = await patient(fetch_chunk, self.access)(self.access, self.keeping, plan)
