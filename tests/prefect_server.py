@@ -16,12 +16,34 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from candlewick.serving import answers
 
 _FOLDER_VARIABLE = "PREFECT_TEST_SERVER_FOLDER"
 _START_LIMIT_S = 120.0
+_BUSY_TRIES = 40
+_BUSY_WAIT_S = 0.5
+
+
+class Patient(httpx.HTTPTransport):
+    """Asks again while the server says 503: its SQLite was busy, and it means "again". Prefect's own client does the same."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """The first answer that is not 503, or the last one."""
+        for _ in range(_BUSY_TRIES):
+            response = super().handle_request(request)
+            if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            response.close()
+            time.sleep(_BUSY_WAIT_S)
+        return response
+
+
+def api_client(url: str) -> httpx.Client:
+    """For questions to a Prefect API that tests keep busy."""
+    return httpx.Client(base_url=url, transport=Patient(), timeout=30)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -19,6 +19,7 @@ from candlewick.settings import Settings, load_settings
 from candlewick.timeframes import parse_utc
 from deployments.dataset_plans import datasets_file, plan_datasets
 from deployments.datasets import Change, app, apply_changes, find_changes
+from tests.prefect_server import api_client
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 MAJORS = """datasets:
@@ -204,7 +205,7 @@ def test_the_command_writes_the_file_and_refuses_where_nothing_is_declared(tmp_p
 
 @pytest.fixture
 def api(prefect_server: str):
-    with httpx.Client(base_url=prefect_server, trust_env=False, timeout=30) as client:
+    with api_client(prefect_server) as client:
         yield client
 
 

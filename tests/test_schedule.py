@@ -12,6 +12,7 @@ from candlewick.settings import load_settings
 from candlewick.store.database import Database
 from candlewick.store.ledger import Ledger
 from deployments.server_api import ServerApi
+from tests.prefect_server import api_client
 from tests.serve_fixture import CHECKOUT, ServeProcess, wait_for
 
 INTERVAL_S = 15
@@ -30,7 +31,7 @@ def scheduled_deployment(serve_process: ServeProcess) -> Iterator[str]:
         "concurrency_limit": 1,
         "schedules": [{"schedule": {"interval": INTERVAL_S}, "active": True, "slug": "often"}],
     }
-    with httpx.Client(base_url=f"http://127.0.0.1:{serve_process.port}/api", trust_env=False, timeout=10) as client:
+    with api_client(f"http://127.0.0.1:{serve_process.port}/api") as client:
         deployment = client.post("/deployments/", json=body).raise_for_status().json()
         yield deployment["id"]
         client.delete(f"/deployments/{deployment['id']}").raise_for_status()
@@ -67,14 +68,10 @@ def test_a_scheduled_run_happens_and_reaches_the_ledger(serve_process: ServeProc
 
 @pytest.mark.xdist_group("prefect_server")
 def test_a_run_that_was_cut_off_lets_go_of_its_slot_when_serve_starts_again(prefect_server: str) -> None:
-    with httpx.Client(base_url=prefect_server, trust_env=False, timeout=10) as client:
+    with api_client(prefect_server) as client:
 
         def post(path: str, body: dict[str, object]) -> dict[str, object]:
-            # A server whose SQLite is busy says 503 and means: again. Prefect's own client does the same.
-            answers = (client.post(path, json=body) for _ in range(20) if time.sleep(0.2) is None)
-            answer = next((found for found in answers if found.status_code != 503), None)
-            assert answer is not None, f"{path}: the server stayed busy"
-            return dict(answer.raise_for_status().json())
+            return dict(client.post(path, json=body).raise_for_status().json())
 
         post("/work_pools/", {"name": "cut-off", "type": "process"})
         flow = post("/flows/", {"name": "cut-off"})
@@ -114,7 +111,7 @@ def test_registering_twice_makes_everything_once(prefect_server: str) -> None:
     assert "work pool candlewick (was there)" in second
     assert f"automation {AUTOMATION_NAME!r} (was there)" in second
     assert "block candlewick-exchange/kraken" in second
-    with httpx.Client(base_url=prefect_server, trust_env=False) as client:
+    with api_client(prefect_server) as client:
         assert len(client.post("/automations/filter", json={}).json()) == 1
         documents = client.post("/block_documents/filter", json={"include_secrets": False}).json()
         assert [document["data"]["timeout_s"] for document in documents if document["name"] == "kraken"] == [7]
