@@ -1,10 +1,8 @@
 """A schedule makes runs that really happen and reach the ledger; runs that were cut off do not keep later ones out."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 
-import httpx
 import polars as pl
 import pytest
 
