@@ -24,6 +24,14 @@ from candlewick.rules import Capital, Direction, Rules, Sizing
 from candlewick.settings_check import merge, validate
 from candlewick.settings_datasets import DatasetName, DatasetSettings
 from candlewick.settings_layers import command_line_layer, environment_layer, file_layer, split_list
+from candlewick.settings_monitoring import (
+    AlertSettings,
+    DeskRiskSettings,
+    EventSettings,
+    MonitoringSettings,
+    RegimeSettings,
+    SignalSettings,
+)
 from candlewick.settings_schema import Allowed, Schema
 from candlewick.settings_section import SYMBOL, Section, Text, as_value_error
 from candlewick.timeframes import parse_utc, timeframe_ms
@@ -329,6 +337,12 @@ class Settings(Section):
     exchanges: Mapping[ExchangeId, ExchangeSettings] = Field(default_factory=dict)
     datasets: Mapping[DatasetName, DatasetSettings] = Field(default_factory=dict)
     quality: QualitySettings = QualitySettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
+    regimes: RegimeSettings = RegimeSettings()
+    signals: SignalSettings = SignalSettings()
+    desk_risk: DeskRiskSettings = DeskRiskSettings()
+    alerts: AlertSettings = AlertSettings()
+    events: EventSettings = EventSettings()
     serve: ServeSettings = ServeSettings()
 
     def exchange(self, exchange_id: str) -> ExchangeSettings:
