@@ -182,7 +182,7 @@ class AlertSettings(Section):
 
     urls: SecretStr | None = Field(
         None,
-        description="Where alerts go: apprise addresses, separated by spaces, such as `tgram://TOKEN/CHAT` or `json://HOST`; none: "
+        description="Where alerts go: apprise addresses, separated by spaces, such as `tgram://TOKEN/CHAT`; none: "
         "they are only kept.",
     )
     severity: Literal["info", "warning", "critical"] = Field("warning", description="The least severe alert that is sent.")

@@ -123,7 +123,7 @@ def default_yaml() -> str:
         for leaf in leaves:
             indent = commented + "  " * (len(leaf.path) - 1)
             lines.append(f"{indent}# {_description(leaf)} Allowed: {allowed(leaf)}.".replace("`", ""))
-            lines.append(f"{indent}{leaf.path[-1]}: {_yaml_text(leaf.example)}")
+            lines.append(f"{indent}{leaf.path[-1]}: {_yaml_text(leaf.example if commented else leaf.default)}")
     return "\n".join(lines) + "\n"
 
 
