@@ -49,6 +49,12 @@ class Account:
         """The newest terms."""
         return self.terms[-1]
 
+    def acting_terms(self, watermark_ms: int | None) -> tuple[TermsVersion, ...]:
+        """The versions that act at some bar after the watermark."""
+        ends = [following.effective_from_ms - 1 for following in self.terms[1:]]
+        pairs = zip(self.terms, [*ends, None], strict=True)
+        return tuple(terms for terms, end in pairs if end is None or end > (watermark_ms or 0))
+
 
 @dataclass(frozen=True, slots=True)
 class AccountRequest:

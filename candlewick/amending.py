@@ -6,8 +6,9 @@ from dataclasses import replace
 from candlewick.account import Account, Scalar, TermsVersion
 from candlewick.advancing import engine_terms
 from candlewick.engine.state import EngineState
-from candlewick.engine.terms import refuse_impossible
+from candlewick.engine.terms import grid_of, refuse_impossible
 from candlewick.errors import UsageError
+from candlewick.instruments import Instrument
 from candlewick.rules import Rules
 from candlewick.strategies.catalog import load_strategy, strategy_document, strategy_name
 from candlewick.timeframes import timeframe_ms
@@ -49,6 +50,31 @@ def amend_terms(
     if lift_halt and not (int(state.account["halted"][0]) or state.account["loss_day"][0] == state.account["day"][0]):
         raise UsageError(f"account {account.name} is not halted; nothing was amended")
     return next_terms(account, state, replace(amended, lifts_halt=lift_halt))
+
+
+def exchange_changes(
+    account: Account, state: EngineState, instruments: Mapping[str, Instrument]
+) -> tuple[tuple[TermsVersion, ...], tuple[str, ...]]:
+    """A new version of the terms when the exchange's trading rules have changed, from the first bar not yet begun; and notices.
+
+    ``instruments`` as the exchange has them now. Rules that the account cannot take on are told of, and the old ones stay.
+    """
+    current, notices = account.current, list[str]()
+    offered = [(instruments[old.symbol], old) for old in current.instruments]
+    finer = [new.symbol for new, old in offered if grid_of(new) != grid_of(old)]
+    if finer:
+        notices.append(f"{', '.join(finer)}: the exchange's new tick needs another grid; the account keeps the old rules")
+    ordered = tuple(old if new.symbol in finer else new for new, old in offered)
+    if ordered == current.instruments:
+        return (), tuple(notices)
+    try:
+        refuse_impossible(engine_terms(account, replace(current, instruments=ordered)))
+    except UsageError as refused:
+        notices.append(f"{refused}; the exchange has changed that, and the account keeps the trading rules it has")
+        return (), tuple(notices)
+    changed = [new.symbol for new, old in zip(ordered, current.instruments, strict=True) if new != old]
+    notices.append(f"the trading rules of {', '.join(changed)} have changed; the new ones act from the next bar on")
+    return (next_terms(account, state, replace(current, instruments=ordered, lifts_halt=False)),), tuple(notices)
 
 
 def describe_amendment(before: TermsVersion, after: TermsVersion) -> tuple[str, ...]:

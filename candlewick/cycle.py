@@ -112,6 +112,23 @@ def conclude(
     return Decided(start, advanced, journal, last_bars(candles), digests)
 
 
+def following(decided: Decided) -> Start:
+    """The start of the cycle after this one, once it is committed: what the ledger would answer, without asking it."""
+    start, journal = decided.start, decided.journal
+    orders = pl.concat([start.open_orders.select(list(ORDER_ROW)), journal.orders]).unique(
+        "client_order_id", keep="last", maintain_order=True
+    )
+    return Start(
+        account=start.account,
+        state=decided.advanced.state,
+        version=(start.version or 0) + 1,
+        digests=decided.digests,
+        opens=_forming_opens(decided),
+        open_orders=orders.filter(pl.col("status") == "open"),
+        created=False,
+    )
+
+
 def checkpoint_row(decided: Decided) -> pl.DataFrame:
     """The checkpoint that a commit of this cycle leaves."""
     row: dict[str, Value] = {

@@ -6,15 +6,14 @@ from dataclasses import replace
 
 import polars as pl
 
-from candlewick.account import Account, TermsVersion, terms_rows
-from candlewick.advancing import common_watermark, engine_terms, last_bars
-from candlewick.amending import next_terms
+from candlewick.account import Account, terms_rows
+from candlewick.advancing import common_watermark, last_bars
+from candlewick.amending import exchange_changes
 from candlewick.announcing import announce
 from candlewick.candles import FormingBar, Series, candle_digest
 from candlewick.code_version import code_version
 from candlewick.cycle import Decided, Start, new_start
 from candlewick.engine.state import EngineState
-from candlewick.engine.terms import grid_of, refuse_impossible
 from candlewick.errors import (
     CandlewickError,
     LakeError,
@@ -74,7 +73,8 @@ async def begin(cycle: Cycle) -> Begun:
         refuse_peeking(cycle, start.account)
         return Begun(start, time.now_ms, ())
     refuse_peeking(cycle, start.account)
-    changed = _changed_terms(cycle, start, instruments)
+    changed, notices = exchange_changes(start.account, start.state, instruments)
+    cycle.notices += notices
     account = replace(start.account, terms=(*start.account.terms, *changed))
     return Begun(replace(start, account=account), time.now_ms, changed)
 
@@ -116,26 +116,6 @@ async def _instruments(
             raise
         cycle.notices.append(f"{missing}; the account keeps the trading rules it knows")
         return {instrument.symbol: instrument for instrument in start.account.current.instruments}
-
-
-def _changed_terms(cycle: Cycle, start: Start, instruments: Mapping[str, Instrument]) -> tuple[TermsVersion, ...]:
-    """A new version of the terms when the exchange's trading rules have changed, from the first bar not yet begun."""
-    current = start.account.current
-    offered = [(instruments[old.symbol], old) for old in current.instruments]
-    finer = [new.symbol for new, old in offered if grid_of(new) != grid_of(old)]
-    if finer:
-        cycle.notices.append(f"{', '.join(finer)}: the exchange's new tick needs another grid; the account keeps the old rules")
-    ordered = tuple(old if new.symbol in finer else new for new, old in offered)
-    if ordered == current.instruments:
-        return ()
-    try:
-        refuse_impossible(engine_terms(start.account, replace(current, instruments=ordered)))
-    except UsageError as refused:
-        cycle.notices.append(f"{refused}; the exchange has changed that, and the account keeps the trading rules it has")
-        return ()
-    changed = [new.symbol for new, old in zip(ordered, current.instruments, strict=True) if new != old]
-    cycle.notices.append(f"the trading rules of {', '.join(changed)} have changed; the new ones act from the next bar on")
-    return (next_terms(start.account, start.state, replace(current, instruments=ordered, lifts_halt=False)),)
 
 
 async def fetch_all(cycle: Cycle, begun: Begun) -> Fetched:
@@ -268,16 +248,11 @@ async def compute_all_signals(
     signals: dict[int, dict[str, pl.DataFrame]] = {}
     with cycle.stopwatch.step("compute_signals"):
         windows = [Window(symbol, frame, candle_digest(frame)) for symbol, frame in candles.items()]
-        for terms in _acting_terms(account, watermark_ms):
+        for terms in account.acting_terms(watermark_ms):
             paths = await compute_signals(Batch(windows), terms, folder)
             signals[terms.version] = {window.symbol: load_signals(paths[window.symbol], window.candles) for window in windows}
         prune_signals(folder)
     return signals
-
-
-def _acting_terms(account: Account, watermark_ms: int | None) -> list[TermsVersion]:
-    ends = [following.effective_from_ms - 1 for following in account.terms[1:]]
-    return [terms for terms, end in zip(account.terms, [*ends, None], strict=True) if end is None or end > (watermark_ms or 0)]
 
 
 def decide(
