@@ -27,7 +27,7 @@ from candlewick.journal_events import (
     Event,
     EventReader,
 )
-from candlewick.journal_orders import OrderBook
+from candlewick.journal_orders import OrderBook, entered_at
 from candlewick.rows import POSITION_ROW, POSTING_ROW, SIGNAL_ROW, TEXT, TIME, Value, frame
 from candlewick.timeframes import timeframe_ms
 
@@ -77,7 +77,7 @@ def write_journal(
     ``open_orders``: the ledger's order rows that were open before, which events may now close; ``before``: the state they belong
     to, None for an account's first.
     """
-    book = OrderBook.of(open_orders, _entered(segments[0].terms, before))
+    book = OrderBook.of(open_orders, entered_at(segments[0].terms.symbols, before))
     rows = [_segment_rows(EventReader(account, one.strategy, one.terms, book.ids()), book, one) for one in segments]
     signals, fills, postings, events = (pl.concat(parts) for parts in zip(*rows, strict=True))
     return Journal(
@@ -89,14 +89,6 @@ def write_journal(
         equity=_equity_rows(account, np.concatenate([segment.equity for segment in segments])),
         events=events,
     )
-
-
-def _entered(terms: Terms, before: EngineState | None) -> dict[str, int]:
-    """When the newest entry of each open position was decided, in ms by symbol."""
-    if before is None:
-        return {}
-    held = zip(terms.symbols, before.positions, strict=True)
-    return {symbol: int(position["decided_at"]) for symbol, position in held if position["quantity"]}
 
 
 def opening_postings(account: str, quote: str, cash: Decimal, anchor_ms: int) -> pl.DataFrame:
@@ -136,20 +128,10 @@ def _read(reader: EventReader, book: OrderBook, events: Records) -> _Told:
     told = _Told()
     for values in events.tolist():
         event = Event._make(values)
-        if event.kind == Kind.ORDER:
-            book.place(reader, event)
-        elif event.kind == Kind.FILL:
-            fill_id, reason = book.fill(reader, event)
-            told.fill_ids.append(fill_id)
-            told.fill_reasons.append(reason)
-        elif event.kind == Kind.REFUSAL:
-            book.refuse(reader, event)
-        elif event.kind == Kind.CANCEL:
-            book.cancel(reader, event)
-        elif event.kind == Kind.EXPIRY:
-            book.expire(reader, event)
-        elif event.kind == Kind.STOP_MOVED:
-            book.move_stop(reader, event)
+        filled = book.apply(reader, event)
+        if filled is not None:
+            told.fill_ids.append(filled[0])
+            told.fill_reasons.append(filled[1])
         told.documents.append(reader.document(event))
     return told
 

@@ -1,5 +1,6 @@
 """Orders as the journal keeps them: opened, refused, moved, filled and cancelled by the engine's events, with the reason why."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -7,7 +8,8 @@ from decimal import Decimal
 import polars as pl
 
 from candlewick.amounts import from_units, plain
-from candlewick.engine.layout import CASH_DECIMALS, NEVER, Leg, Pending, Phase, Rule, Why
+from candlewick.engine.layout import CASH_DECIMALS, NEVER, Kind, Leg, Pending, Phase, Rule, Why
+from candlewick.engine.state import EngineState
 from candlewick.identity import signal_id
 from candlewick.journal_events import RULE_NAMES, SIDE_NAMES, Event, EventReader, OrderKey, units_text
 from candlewick.rows import ORDER_ROW, Value, frame
@@ -96,6 +98,22 @@ class OrderBook:
             row = self.rows[key] = _opened(reader, event, key, signalled_at)
         return row
 
+    def apply(self, reader: EventReader, event: Event) -> tuple[str, str] | None:
+        """What the event does to its order, if it is about one. Answers a fill's id and reason."""
+        if event.kind == Kind.ORDER:
+            self.place(reader, event)
+        elif event.kind == Kind.FILL:
+            return self.fill(reader, event)
+        elif event.kind == Kind.REFUSAL:
+            self.refuse(reader, event)
+        elif event.kind == Kind.CANCEL:
+            self.cancel(reader, event)
+        elif event.kind == Kind.EXPIRY:
+            self.expire(reader, event)
+        elif event.kind == Kind.STOP_MOVED:
+            self.move_stop(reader, event)
+        return None
+
     def refuse(self, reader: EventReader, event: Event) -> None:
         """The order is refused by a rule."""
         decimals = reader.rule_decimals(event)
@@ -162,6 +180,14 @@ class OrderBook:
         if stop is not None and isinstance(stop["quantity"], Decimal) and stop["quantity"] > sold:
             stop["quantity"] -= sold
             self.touched[key] = None
+
+
+def entered_at(symbols: Sequence[str], before: EngineState | None) -> dict[str, int]:
+    """When the newest entry of each open position was decided, in ms by symbol; ``before``: None for an account's first state."""
+    if before is None:
+        return {}
+    held = zip(symbols, before.positions, strict=True)
+    return {symbol: int(position["decided_at"]) for symbol, position in held if position["quantity"]}
 
 
 def _key(row: dict[str, str | int | Decimal | datetime | None]) -> OrderKey:
