@@ -43,6 +43,7 @@ class MonitoringSettings(Section):
         120, description="How long a scheduled session stays beyond its end for the next one to be ready, in seconds."
     )
     poll_interval_s: Wait = Field(1, description="How often the session looks for new bars and commands, in seconds.")
+    clock_interval_s: Wait = Field(10, description="How often the exchange is asked for its time, in seconds.")
     heartbeat_s: Wait = Field(5, description="How often the session writes its status to the store, in seconds.")
     stale_after_bars: Annotated[int, Field(ge=1, le=10000)] | None = Field(
         5, description="Bars without a new candle after which a symbol whose market is open is paused as stale; none: never."
