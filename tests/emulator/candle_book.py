@@ -52,6 +52,12 @@ class CandleBook:
             self._columns[key] = _read(self._files[key]) if key in self._files else (np.empty(0, np.int64), np.empty((0, 5)))
         return self._columns[key]
 
+    def window(
+        self, symbol: str, interval: str, _start_ms: int | None, _end_ms: int | None, _limit: int, now_ms: int
+    ) -> tuple[Columns, int]:
+        """Candles among which are those that a question is about, and the moment as of which they are told: here all, and now."""
+        return self.columns(symbol, interval), now_ms
+
 
 def _read(path: Path) -> Columns:
     frame = pl.read_parquet(path)

@@ -20,7 +20,7 @@ BODY_403_HTML = (
 
 ANSWER_KINDS = ("http", "html", "hang", "drop", "truncate", "empty", "repeat", "shape")
 CANDLE_PATHS = ("/klines", "/OHLC", "/candles")
-CANDLE_KINDS = ("duplicate", "missing", "out_of_order", "nan", "negative", "zero_volume", "unclosed")
+CANDLE_KINDS = ("duplicate", "missing", "out_of_order", "nan", "negative", "crossed", "zero_volume", "unclosed")
 
 
 @dataclass(slots=True)
@@ -29,8 +29,9 @@ class Fault:
 
     ``skip`` of them are answered rightly first. ``kind`` is one of ANSWER_KINDS or CANDLE_KINDS. ``http`` takes ``status``
     (503; of ``html`` 403), ``retry_after_s`` (a header, None for none) and ``body``; ``hang`` waits ``seconds``. Candle kinds
-    hit the candle opened at ``opened_at_ms`` (requests whose answer lacks it do not count), or else the middle one;
-    ``field`` is the value that ``nan`` and ``negative`` spoil.
+    hit the candle opened at ``opened_at_ms`` (requests whose answer lacks it do not count), or row number ``row`` of the page
+    (-1: the last), or else the middle one; ``field`` is the value that ``nan`` and ``negative`` spoil; ``crossed`` is a high
+    below its low.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class Fault:
     body: str | None = None
     seconds: float = 3600.0
     opened_at_ms: int | None = None
+    row: int | None = None
     field: str = "close"
 
     def __post_init__(self) -> None:
@@ -87,6 +89,8 @@ def target_row(fault: Fault, rows: list[Kline]) -> int | None:
     """Index of the row a candle fault hits; None where this page has none."""
     if fault.opened_at_ms is not None:
         return next((i for i, row in enumerate(rows) if row[0] == fault.opened_at_ms), None)
+    if fault.row is not None:
+        return fault.row % len(rows) if -len(rows) <= fault.row < len(rows) else None
     return len(rows) // 2 if rows else None
 
 
@@ -106,6 +110,8 @@ def spoil(fault: Fault, rows: list[Kline], at: int) -> list[Kline]:
             rows[at][column] = "NaN"
         case "negative":
             rows[at][column] = f"-{rows[at][column]}"
+        case "crossed":
+            rows[at][2], rows[at][3] = rows[at][3], f"{float(rows[at][2]) * 2:.8f}"
         case "zero_volume":
             rows[at][5] = "0.00000000"
     return rows

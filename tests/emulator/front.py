@@ -15,6 +15,7 @@ class CandleQuestion:
     """Which candles a request is about: at most ``limit`` opened in [start, end], the first after a start, the last without.
 
     ``render`` makes a body of rows as Binance has them, ``empty`` is one without rows; ``quick`` says that the body is Binance's.
+    ``seen_ms``: the moment as of which they are told, None for the exchange's clock.
     """
 
     symbol: str
@@ -26,6 +27,7 @@ class CandleQuestion:
     render: Callable[[list[Kline]], str]
     empty: str = "[]"
     quick: bool = False
+    seen_ms: int | None = None
 
 
 class Front(Protocol):

@@ -3,8 +3,9 @@ USD-M futures in futures.py; and Kraken's and Coinbase's, which share its clock,
 
 Python: ``with Emulator(CandleBook.from_folder(folder)) as exchange: exchange.misbehave(Fault("http", status=429))``.
 HTTP: GET /_control (state), GET /_control/requests, POST /_control with any of ``now_ms`` (null: real time), ``clock_offset_ms``,
-``show_forming``, ``weights`` (``limit``, ``window_s``, ``ban_s``, ``patience``; begins a new count), ``faults`` (a list,
-appended), ``clear`` (faults, log, weights and clock, done first).
+``show_forming``, ``accelerate`` (``factor``, ``start_ms``), ``weights`` (``limit``, ``window_s``, ``ban_s``, ``patience``; begins
+a new count), ``faults`` (a list, appended), ``forgive`` (the faults so far, done first), ``clear`` (faults, log, weights and
+clock, done first).
 """
 
 import asyncio
@@ -40,6 +41,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _LOG_LIMIT = 200_000
 _MAX_LIMIT = 1000
 _DEFAULT_LIMIT = 500
+_FEW_ROWS = 20  # of which a page is made faster row by row
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +54,28 @@ class LoggedRequest:
     fault: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """A clock that showed ``start_ms`` when it was ``began_s`` (seconds since 1970) and runs ``factor`` times as fast as ours."""
+
+    factor: float
+    start_ms: int
+    began_s: float
+
+    def clock_ms(self, now_s: float) -> int:
+        """What it shows when it is ``now_s``."""
+        return self.start_ms + round((now_s - self.began_s) * 1000 * self.factor)
+
+    def at_s(self, clock_ms: float) -> float:
+        """When it shows ``clock_ms``, in our seconds since 1970."""
+        return self.began_s + (clock_ms - self.start_ms) / 1000 / self.factor
+
+
 class Emulator:
     """The exchange. Its attributes may be set from any thread while it runs.
 
-    ``now_ms`` fixes its clock (None: real time); ``clock_offset_ms`` is added to either; ``show_forming`` is how Binance does it.
+    ``now_ms`` fixes its clock (None: real time, or as ``accelerate`` says); ``clock_offset_ms`` is added to it; ``show_forming``
+    is how Binance does it.
     """
 
     def __init__(self, book: CandleBook, exchange_info: Path | None = None, port: int = 0) -> None:
@@ -66,6 +86,7 @@ class Emulator:
         self.coinbase = CoinbaseDesk()
         self.weights = Weights()
         self.now_ms: int | None = None
+        self.pace: Pace | None = None
         self.clock_offset_ms = 0
         self.show_forming = True
         self.faults: list[Fault] = []
@@ -92,7 +113,19 @@ class Emulator:
 
     def clock_ms(self) -> int:
         """The exchange's time."""
-        return (round(time.time() * 1000) if self.now_ms is None else self.now_ms) + self.clock_offset_ms
+        if self.now_ms is not None:
+            return self.now_ms + self.clock_offset_ms
+        now_s = time.time()
+        return (round(now_s * 1000) if self.pace is None else self.pace.clock_ms(now_s)) + self.clock_offset_ms
+
+    def accelerate(self, factor: float, start_ms: int) -> None:
+        """Let the clock run ``factor`` times as fast from now on, beginning at ``start_ms``."""
+        self.now_ms, self.pace = None, Pace(factor, start_ms, time.time())
+
+    def forgive(self) -> None:
+        """Forget the faults; all else stays."""
+        with self._lock:
+            self.faults.clear()
 
     def misbehave(self, *faults: Fault) -> None:
         """Queue faults; a request meets the first that matches it."""
@@ -125,11 +158,10 @@ class Emulator:
     def clear(self) -> None:
         """Forget faults, changed rules and requests; back to real time."""
         self._info, self._delisted = self._first_info, ()
-        with self._lock:
-            self.faults.clear()
+        self.forgive()
         self._requests.clear()
         self._last_page.clear()
-        self.now_ms, self.clock_offset_ms, self.show_forming = None, 0, True
+        self.now_ms, self.pace, self.clock_offset_ms, self.show_forming = None, None, 0, True
         self.weights = Weights()
         self.forget_pauses()
 
@@ -213,11 +245,11 @@ class Emulator:
 
     async def answer_candles(self, request: web.Request, question: CandleQuestion) -> web.StreamResponse:
         """Send candles, or meet a fault."""
-        q, now_ms = question, self.clock_ms()
+        q, now_ms = question, self.clock_ms() if question.seen_ms is None else question.seen_ms
         faults, met = self._candle_faults(request.path, q.symbol), []
         if q.quick and not faults:
             first, last = page_bounds(q.columns, q.interval, q.start_ms, q.end_ms, q.limit, now_ms, self.show_forming)
-            if first < last and q.columns[0][last - 1] + INTERVAL_MS[q.interval] <= now_ms:
+            if first + _FEW_ROWS < last and q.columns[0][last - 1] + INTERVAL_MS[q.interval] <= now_ms:
                 return await self._answer(request, klines_text(q.columns, q.interval, first, last), q.symbol, page=q.interval)
         rows = klines_at(q.columns, q.interval, q.start_ms, q.end_ms, q.limit, now_ms, self.show_forming)
         for fault in faults:
@@ -316,6 +348,7 @@ class Emulator:
             "show_forming": self.show_forming,
         }
         state["weights"] = asdict(self.weights)
+        state["pace"] = None if self.pace is None else asdict(self.pace)
         return web.json_response(state | {"clock_ms": self.clock_ms(), "faults": [fault.to_document() for fault in self.faults]})
 
     async def _logged(self, _request: web.Request) -> web.StreamResponse:
@@ -324,8 +357,11 @@ class Emulator:
 
     async def _control(self, request: web.Request) -> web.StreamResponse:
         command: dict[str, Any] = await request.json()
-        unknown = command.keys() - {"now_ms", "clock_offset_ms", "show_forming", "faults", "clear", "weights"}
+        unknown = command.keys() - {
+            "now_ms", "clock_offset_ms", "show_forming", "accelerate", "faults", "forgive", "clear", "weights"
+        }  # fmt: skip
         try:
+            pace = Pace(**command.pop("accelerate"), began_s=time.time()) if "accelerate" in command else None
             faults = [Fault(**fault) for fault in command.pop("faults", [])]
             weights = Weights(**command.pop("weights")) if "weights" in command else None
         except (TypeError, ValueError) as error:
@@ -334,6 +370,10 @@ class Emulator:
             return web.json_response({"error": f"unknown: {', '.join(sorted(unknown))}"}, status=400)
         if command.pop("clear", False):
             self.clear()
+        if command.pop("forgive", False):
+            self.forgive()
+        if pace is not None:
+            self.now_ms, self.pace = None, pace
         self.weights = weights or self.weights
         for name, value in command.items():
             setattr(self, name, value)

@@ -36,15 +36,19 @@ async def send_klines(
         return await refuse(front, request, -1120, "Invalid interval.")
     if symbol not in symbols:
         return await refuse(front, request, -1121, "Invalid symbol.")
+    start_ms, end_ms = number(request, "startTime"), number(request, "endTime")
+    limit = min(number(request, "limit") or default_limit, most)
+    columns, seen_ms = book.window(symbol, interval, start_ms, end_ms, limit, front.clock_ms())
     question = CandleQuestion(
         symbol,
         interval,
-        book.columns(symbol, interval),
-        number(request, "startTime"),
-        number(request, "endTime"),
-        min(number(request, "limit") or default_limit, most),
+        columns,
+        start_ms,
+        end_ms,
+        limit,
         render=lambda rows: json.dumps(rows, separators=(",", ":")),
         quick=True,
+        seen_ms=seen_ms,
     )
     return await front.answer_candles(request, question)
 
