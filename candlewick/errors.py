@@ -188,3 +188,15 @@ class SearchInterrupted(CandlewickError):
     """A search was stopped before its end; what is done is kept, and the same command goes on from there."""
 
     exit_code = 130
+
+
+class NoSession(UsageError):
+    """No session of the desk is alive, so that nobody would read a command. Nothing was written."""
+
+
+class StatusUnreadable(CandlewickError):
+    """The status that a session left in the store is of another version's form."""
+
+
+class PortInUse(CandlewickError):
+    """Another program listens on the port that metrics are to be served on."""
