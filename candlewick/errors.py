@@ -200,3 +200,7 @@ class StatusUnreadable(CandlewickError):
 
 class PortInUse(CandlewickError):
     """Another program listens on the port that metrics are to be served on."""
+
+
+class IllegalTransition(CandlewickError):
+    """A session, a symbol or a stage was to go to a state that none leads to from where it is (monitoring/states.py)."""
