@@ -72,9 +72,10 @@ class Database:
         return self.path.with_name(self.path.name + ".locks") / f"{quote(account, safe='')}.lock"
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self, *, migrating: bool = True) -> Iterator[Connection]:
         """A read-only connection for the length of the block. Creates no file; an older schema is migrated first.
 
+        ``migrating`` False writes nothing whatever the schema is: for one who only watches, and can do without a table.
         Raises LedgerBusy, LedgerUnreadable (also where no ledger exists), LedgerTooNew, LedgerUnwritable (migration only).
         """
         started = time.monotonic()
@@ -83,7 +84,7 @@ class Database:
                 raise unreadable(self.path, "there is no such file")
             connection = self._connect(started, read_only=True)
             try:
-                if self._pending(connection):
+                if self._pending(connection) and migrating:
                     connection.close()
                     connection = self._connect(started, read_only=False)
                     self._migrate(connection)
