@@ -68,11 +68,8 @@ def liveness(row: SessionRow, heartbeat_s: float, process_alive: bool | None, no
     session writes its status, in seconds."""
     beat, next_one = f"{row.heartbeat_at:%Y-%m-%d %H:%M:%S} UTC", start_command(row.name)
     if row.ended_at is not None or row.state == "STOPPED":
-        ended = row.ended_at or row.heartbeat_at
-        return Liveness(
-            "ended",
-            f"ended at {ended:%Y-%m-%d %H:%M:%S} UTC ({row.reason or 'no reason was given'}); start the next one with `{next_one}`",
-        )
+        ended, why = row.ended_at or row.heartbeat_at, row.reason or "no reason was given"
+        return Liveness("ended", f"ended at {ended:%Y-%m-%d %H:%M:%S} UTC ({why}). Start the next one with `{next_one}`")
     silent_s, limit_s = (now - row.heartbeat_at).total_seconds(), MISSED_HEARTBEATS * heartbeat_s
     lost = f"Start the next one with `{next_one}`; nothing is lost: it goes on after the last committed bar"
     if process_alive is False:
