@@ -184,6 +184,18 @@ class StrategyPeeks(UsageError):
     """The strategy failed its look-ahead check, and the user did not say to use it nevertheless."""
 
 
+class EventBusUnavailable(CandlewickError):
+    """Redis or Prefect did not take events. They stay in the outbox and are sent again; trading does not wait for it."""
+
+
+class AlertNotSent(CandlewickError):
+    """One or more channels did not take an alert. ``channels`` are their positions in the list of addresses."""
+
+    def __init__(self, message: str, channels: tuple[int, ...]) -> None:
+        super().__init__(message)
+        self.channels = channels
+
+
 class SearchInterrupted(CandlewickError):
     """A search was stopped before its end; what is done is kept, and the same command goes on from there."""
 
