@@ -10,13 +10,14 @@ from random import Random
 
 import pytest
 
+from candlewick.identity import signal_id
 from candlewick.monitoring.events import RiskLimitBreached, event_id
 from candlewick.monitoring.outbox import EXTERNAL_KINDS, risk_event
 from candlewick.monitoring.rows import OutboxEvent
 from tests.engine_play import play, play_in_pieces
-from tests.outbox_play import decided_pieces, told_of
+from tests.outbox_play import ACCOUNT, decided_pieces, told_of
 from tests.random_markets import any_market
-from tests.scenario import parse
+from tests.scenario import HOUR_MS, parse
 
 STORY = """
 rules slippage_bps=5 stop_to_entry_after_target_1=yes max_open_positions=1
@@ -122,6 +123,11 @@ def test_any_market_is_told_alike_in_one_cycle_and_in_many(seed: int) -> None:
     assert told_of(market, play_in_pieces(market, repeat(1), repeat(False))) == whole
     assert len({event.event_id for event in whole}) == len(whole)
     assert {event.kind for event in whole} <= set(EXTERNAL_KINDS)
+    for event in whole:
+        if event.kind == "order.placed":
+            bar = datetime.strptime(event.correlation_id[-17:], "%Y-%m-%dT%H:%MZ").replace(tzinfo=UTC)
+            closed_ms = int(bar.timestamp() * 1000) + HOUR_MS
+            assert event.document["signal_id"] == signal_id(ACCOUNT, str(event.symbol), closed_ms)
 
 
 @pytest.mark.parametrize("seed", range(200, 215))

@@ -62,7 +62,7 @@ class _Teller:
 
     def read(self, reader: EventReader, event: Event) -> None:
         """Tell what one event of the engine did."""
-        pass
+        self.book.touched.clear()
         filled = self.book.apply(reader, event)
         keys = list(self.book.touched)
         for key in keys:
@@ -80,7 +80,7 @@ class _Teller:
 
     def _signalled_at(self, key: OrderKey) -> int:
         symbol, decided_at, leg = key
-        return self.book.entered.get(symbol, decided_at) if False else decided_at
+        return self.book.entered.get(symbol, decided_at) if leg == Leg.TIME_STOP.name.lower() else decided_at
 
     def _place(self, key: OrderKey, event: Event) -> None:
         if key in self.told:
@@ -113,7 +113,7 @@ class _Teller:
         symbol, before, quantity = key[0], self.held.get(key[0], Decimal(0)), fill["quantity"]
         assert isinstance(quantity, Decimal)
         after = before + quantity * event.side
-        pass
+        self.held[symbol] = after
         kind = "position.closed" if not after else "position.modified" if before else "position.opened"
         told: dict[str, Json] = {
             "fill_id": _text(fill["fill_id"]),
