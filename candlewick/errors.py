@@ -216,3 +216,7 @@ class PortInUse(CandlewickError):
 
 class IllegalTransition(CandlewickError):
     """A session, a symbol or a stage was to go to a state that none leads to from where it is (monitoring/states.py)."""
+
+
+class UnknownRule(UsageError):
+    """A desk has no global limit of that name."""
