@@ -1,4 +1,4 @@
-"""What `prefect deploy` needs beyond prefect.yaml: the work pool, block types and documents, the automation. Idempotent.
+"""What `prefect deploy` needs beyond prefect.yaml: the work pool, block types and documents, automations. Idempotent.
 
 python -m deployments.register                 # on the server that PREFECT_API_URL names
 prefect --no-prompt deploy --all
@@ -11,16 +11,11 @@ import inspect
 import pkgutil
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
 from pathlib import Path
 
 from prefect.blocks.core import Block
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.objects import StateType
-from prefect.events.actions import ChangeFlowRunState
-from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import get_current_settings
 
@@ -28,12 +23,8 @@ import blocks
 from blocks.exchange import Exchange
 from candlewick.errors import CandlewickError, UsageError
 from candlewick.settings import ExchangeSettings, Settings, load_settings
+from deployments.automations import ensure_automations
 from deployments.prefect_yaml import planned_deployments
-
-AUTOMATION_NAME = "candlewick: runs without a heartbeat have crashed"
-# A run has missed three heartbeats, give or take one, before it is called dead.
-_MISSED_HEARTBEATS = 3
-_DEFAULT_HEARTBEAT_S = 180
 
 
 async def register(client: PrefectClient, settings: Settings, directory: Path) -> list[str]:
@@ -44,8 +35,7 @@ async def register(client: PrefectClient, settings: Settings, directory: Path) -
         await block_type.aregister_type_and_schema(client=client)
         lines.append(f"block type {block_type.get_block_type_slug()}")
     lines += [f"block {await save_exchange(name, exchange)}" for name, exchange in settings.exchanges.items()]
-    lines.append(f"automation {AUTOMATION_NAME!r} ({await ensure_crash_automation(client)})")
-    return lines
+    return lines + await ensure_automations(client)
 
 
 async def ensure_work_pool(client: PrefectClient, name: str) -> str:
@@ -77,40 +67,6 @@ async def save_exchange(exchange_id: str, settings: ExchangeSettings) -> str:
     name = exchange_id.replace("_", "-")  # block documents have no underscores in their names
     await block.save(name, overwrite=True)
     return f"{Exchange.get_block_type_slug()}/{name}"
-
-
-def crash_automation() -> AutomationCore:
-    """The automation of Prefect's guide "detect zombie flows", for runs with our tag.
-
-    A run that beat and then neither beats nor ends within three heartbeats is marked Crashed: its process was killed.
-    """
-    frequency_s = get_current_settings().flows.heartbeat_frequency or _DEFAULT_HEARTBEAT_S
-    ends = ("Completed", "Failed", "Cancelled", "Crashed")
-    return AutomationCore(
-        name=AUTOMATION_NAME,
-        description="A flow run whose process was killed cannot say so; Prefect sees that its heartbeats stopped.",
-        trigger=EventTrigger(
-            after={"prefect.flow-run.heartbeat"},
-            expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{end}" for end in ends)},
-            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
-            match_related=ResourceSpecification(
-                {"prefect.resource.id": ["prefect.tag.candlewick"], "prefect.resource.role": ["tag"]}
-            ),
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=_MISSED_HEARTBEATS * frequency_s),
-        ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="No heartbeat and no end: the run's process is gone.")],
-    )
-
-
-async def ensure_crash_automation(client: PrefectClient) -> str:
-    """Make the automation unless one of its name is there (paused or changed by the user, perhaps: that is theirs)."""
-    if await client.read_automations_by_name(AUTOMATION_NAME):
-        return "was there"
-    await client.create_automation(crash_automation())
-    return "made"
 
 
 async def _register_here() -> None:

@@ -1,17 +1,15 @@
 """A schedule makes runs that really happen and reach the ledger; runs that were cut off do not keep later ones out."""
 
-import asyncio
 from collections.abc import Iterator
 
 import polars as pl
 import pytest
 
-from candlewick.settings import load_settings
 from candlewick.store.database import Database
 from candlewick.store.ledger import Ledger
 from deployments.server_api import ServerApi
 from tests.prefect_server import api_client
-from tests.serve_fixture import CHECKOUT, ServeProcess, wait_for
+from tests.serve_fixture import ServeProcess, wait_for
 
 INTERVAL_S = 15
 RUN_LIMIT_S = 180.0
@@ -90,26 +88,3 @@ def test_a_run_that_was_cut_off_lets_go_of_its_slot_when_serve_starts_again(pref
         assert ServerApi(prefect_server).crash_abandoned_runs("cut-off") == 1
         assert client.get(f"/flow_runs/{first}").json()["state"]["type"] == "CRASHED"
         assert begin()[1] == "PENDING"
-
-
-@pytest.mark.xdist_group("prefect_server")
-def test_registering_twice_makes_everything_once(prefect_server: str) -> None:
-    from prefect.client.orchestration import get_client
-
-    from deployments.register import AUTOMATION_NAME, register
-
-    settings = load_settings({"exchanges.kraken.timeout_s": 7}, environment={}, directory=CHECKOUT)
-
-    async def twice() -> list[list[str]]:
-        async with get_client() as client:
-            return [await register(client, settings, CHECKOUT) for _ in range(2)]
-
-    first, second = asyncio.run(twice())
-    assert [line.split(" (")[0] for line in first] == [line.split(" (")[0] for line in second]
-    assert "work pool candlewick (was there)" in second
-    assert f"automation {AUTOMATION_NAME!r} (was there)" in second
-    assert "block candlewick-exchange/kraken" in second
-    with api_client(prefect_server) as client:
-        assert len(client.post("/automations/filter", json={}).json()) == 1
-        documents = client.post("/block_documents/filter", json={"include_secrets": False}).json()
-        assert [document["data"]["timeout_s"] for document in documents if document["name"] == "kraken"] == [7]
