@@ -7,6 +7,7 @@ it takes a second (it brings pandas), so that happens once a calendar is asked f
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
@@ -131,15 +132,14 @@ def _openings(calendar: str, since_ms: int, until_ms: int) -> Openings:
         hours = _BUILT[calendar] = _build(calendar, first, last)
     if since_ms < hours.since_ms or until_ms > hours.until_ms:
         raise UsageError(
-            f"calendar {calendar} knows no trading hours at {format_utc(since_ms)} UTC: it goes from {format_utc(hours.since_ms)} "
-            f"to {format_utc(hours.until_ms)}; a newer exchange_calendars may know more"
+            f"calendar {calendar} knows no trading hours at {format_utc(since_ms)} UTC: it goes from "
+            f"{format_utc(hours.since_ms)} to {format_utc(hours.until_ms)}; a newer exchange_calendars may know more"
         )
     return hours
 
 
 def _build(calendar: str, first_year: int, last_year: int) -> Openings:
     """From a year before the first year to a year after the last, as far as the calendar goes. About 0.2 s, however many."""
-    import pandas as pd
     from exchange_calendars import get_calendar, register_calendar_type
 
     from candlewick.monitoring.globex import Globex
@@ -147,11 +147,11 @@ def _build(calendar: str, first_year: int, last_year: int) -> Openings:
     register_calendar_type(Globex.name, Globex, force=True)
     whole = get_calendar(calendar)
     earliest, latest = whole.bound_min(), whole.bound_max()
-    start, end = pd.Timestamp(first_year - 1, 1, 1), pd.Timestamp(last_year + 1, 12, 31)
+    start, end = datetime(first_year - 1, 1, 1), datetime(last_year + 1, 12, 31)  # noqa: DTZ001  # days
     start, end = max(start, earliest or start), min(end, latest or end)
     if start > end:  # nothing of it is known: what is known is built, and `_openings` says that it ends before
         start, end = whole.first_session, whole.last_session
-    since_ms, until_ms = (int(day.value) // 1_000_000 for day in (start, end + pd.Timedelta(days=1)))
+    since_ms, until_ms = (int(day.replace(tzinfo=UTC).timestamp()) * 1000 for day in (start, end + timedelta(days=1)))
     schedule = get_calendar(calendar, start=start, end=end).schedule
     times = [schedule[name].to_numpy("datetime64[ms]").astype(np.int64) for name in ("open", "break_start", "break_end", "close")]
     return Openings(first_year, last_year, since_ms, until_ms, *_merged(*times))

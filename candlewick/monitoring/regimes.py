@@ -62,9 +62,9 @@ def regime_warmup(rules: RegimeRules) -> int:
 
 
 def regime_frame(candles: pl.DataFrame, rules: RegimeRules) -> pl.DataFrame:
-    """REGIME_SCHEMA, a row a candle: ADX, annualised realised volatility (a fraction), slope, and the regime at that bar's close.
+    """REGIME_SCHEMA, a row a candle: ADX, annualised realised volatility (a fraction), slope, and the regime at the bar's close.
 
-    ``candles`` is a validated candle frame. The slope is how far SMA(``slope_bars``) of the closes has moved since the bar before,
+    ``candles`` is a validated frame. The slope is how far SMA(``slope_bars``) of the closes has moved since the bar before,
     in basis points. A measure is null while it warms up; the regime is `unknown` for the first ``regime_warmup`` bars. The first
     regime after that is what its bar says: there is none before that would have to be left.
     """
