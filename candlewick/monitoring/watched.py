@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Literal
 
 import polars as pl
@@ -38,11 +39,12 @@ class Watched:
     signals: dict[int, pl.DataFrame] = field(default_factory=dict)
     rejections: list[Intervention] = field(default_factory=list)
     regime: Regime = "unknown"
+    regimes: pl.DataFrame = field(default_factory=pl.DataFrame)
     paused: dict[PauseCause, str] = field(default_factory=dict)
     attempts: int = 0
     asked_ms: int = 0
     misses: int = 0
-    spread_bps: float | None = None
+    spread_bps: Decimal | None = None
     bars: int = 0
     errors: int = 0
     last_error: str | None = None

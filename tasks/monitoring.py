@@ -1,0 +1,126 @@
+"""A session's steps that ask a market: many symbols in one task run, and what one of them does is no other's matter."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from candlewick.candles import FormingBar, RawPage, Series
+from candlewick.errors import CandlewickError
+from candlewick.findings import note_findings
+from candlewick.lake import Lake
+from candlewick.market_data.coverage import Span
+from candlewick.timeframes import floor_to_bar, timeframe_ms
+from candlewick.validation import ValidatedCandles
+from candlewick.windows import FetchPlan, plan_fetch, remember_covered
+from tasks.candles import confirm_gaps, fetch_candles, keep_pages, revised_candles
+from tasks.market import MarketAccess
+
+_AT_ONCE = 16
+_NAMED = 3
+# More than so many missing bars go into the lake at once; fewer wait in the store until there are enough of them.
+_BACKLOG_BARS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Bars of one series that open at ``since_ms`` or later; ``known_ms`` is the last bar before that, where there is one."""
+
+    series: Series
+    since_ms: int
+    known_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a market answered: validated bars, the forming bar and the pages; or why not."""
+
+    symbol: str
+    checked: ValidatedCandles | None
+    forming: FormingBar | None
+    pages: tuple[RawPage, ...]
+    error: CandlewickError | TimeoutError | None
+
+
+class Asks:
+    """Series to ask for. Not a dataclass: Prefect would search a task's dataclass arguments for futures."""
+
+    def __init__(self, asks: Sequence[Ask], now_ms: int) -> None:
+        self.asks = asks
+        self.now_ms = now_ms
+        first = ", ".join(ask.series.symbol for ask in asks[:_NAMED])
+        self.title = first if len(asks) <= _NAMED else f"{first} and {len(asks) - _NAMED} more"
+
+
+@task(name="fetch-bars", task_run_name="new bars of {asks.title}", cache_policy=NO_CACHE, timeout_seconds=120)
+async def fetch_bars(access: MarketAccess, asks: Asks) -> list[Heard]:
+    """New bars of many series, in the order asked. A series that fails is an answer with its error."""
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(ask: Ask) -> Heard:
+        async with gate:
+            plan = FetchPlan(ask.series, ask.since_ms, asks.now_ms, None, ask.known_ms)
+            try:
+                page = await access.market.fetch(ask.series.symbol, ask.series.timeframe, ask.since_ms, asks.now_ms)
+                checked, pages = await confirm_gaps(access, plan, page, ask.known_ms)
+            except (CandlewickError, TimeoutError) as error:
+                return Heard(ask.series.symbol, None, None, (), error)
+            return Heard(ask.series.symbol, checked, page.forming, pages, None)
+
+    return await asyncio.gather(*(one(ask) for ask in asks.asks))
+
+
+class Windows:
+    """Series whose windows are wanted from ``anchors`` (ms, by symbol) on. Not a dataclass, see ``Asks``."""
+
+    def __init__(self, series: Sequence[Series], anchors: dict[str, int], now_ms: int) -> None:
+        self.series = series
+        self.anchors = anchors
+        self.now_ms = now_ms
+        self.title = Asks([Ask(one, 0, None) for one in series], now_ms).title
+
+
+@task(name="open-windows", task_run_name="windows of {windows.title}", cache_policy=NO_CACHE, timeout_seconds=3600)
+async def open_windows(
+    access: MarketAccess, lake: Lake, windows: Windows, unkept: dict[Series, pl.DataFrame]
+) -> dict[str, pl.DataFrame | CandlewickError | TimeoutError]:
+    """Candles from the anchors on by symbol: the lake's, completed where many bars are missing, and those it does not have yet.
+
+    ``unkept``: bars that accounts have acted on and only the store has (CANDLE_SCHEMA). A symbol that fails is an error.
+    """
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(series: Series) -> pl.DataFrame | CandlewickError | TimeoutError:
+        async with gate:
+            try:
+                return await _window(access, lake, series, windows.anchors[series.symbol], windows.now_ms, unkept.get(series))
+            except (CandlewickError, TimeoutError) as error:
+                return error
+
+    found = await asyncio.gather(*(one(series) for series in windows.series))
+    return {series.symbol: frame for series, frame in zip(windows.series, found, strict=True)}
+
+
+async def _window(
+    access: MarketAccess, lake: Lake, series: Series, anchor_ms: int, now_ms: int, unkept: pl.DataFrame | None
+) -> pl.DataFrame:
+    if unkept is not None and unkept.height:
+        await asyncio.to_thread(keep_bars, lake, series, unkept, ())
+    if not access.offline:
+        source = access.market.fingerprint(series.symbol, series.timeframe)
+        plan = await asyncio.to_thread(plan_fetch, lake, series, anchor_ms, now_ms, source)
+        if source is not None or plan.forming_ms - plan.since_ms > _BACKLOG_BARS * timeframe_ms(series.timeframe):
+            await fetch_candles.fn(access, plan, lake)
+    return await asyncio.to_thread(lake.read, series, anchor_ms, floor_to_bar(now_ms, series.timeframe))
+
+
+def keep_bars(lake: Lake, series: Series, candles: pl.DataFrame, pages: tuple[RawPage, ...]) -> None:
+    """Put bars that the store kept so far into the lake, with the answers they were read from. Raises LakeError."""
+    first_ms, last_ms = (int(candles["opened_at"].dt.epoch("ms")[row]) for row in (0, -1))
+    fetched_at = keep_pages(lake, series, Span(first_ms, last_ms + 1), pages)
+    report = lake.append(series, candles, series.market, fetched_at)
+    note_findings(lake, series, revised_candles(report))
+    remember_covered(lake, FetchPlan(series, first_ms, last_ms + 1), candles)
