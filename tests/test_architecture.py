@@ -43,13 +43,24 @@ PURE = (
     "candlewick.walk_forward",
     "candlewick.overfitting",
     "candlewick.resampling",
+    "candlewick.monitoring.bus",
+    "candlewick.monitoring.events",
+    "candlewick.monitoring.interventions",
+    "candlewick.monitoring.states",
+    "candlewick.monitoring.supervision",
 )
 IMPURE = ("candlewick.store", "candlewick.settings", "candlewick.lake", "candlewick.market", "candlewick.cli", "duckdb")
 CLOCK_AND_ENVIRONMENT = ("os", "time", "socket", "subprocess", "random", "secrets")
 SEEDED = ("default_rng", "SeedSequence")
 CLOCK_READERS = {"now", "utcnow", "today", "environ", "getenv"}
 # Modules of the domain whose job is to print.
-PRINTERS = ("candlewick.cli", "candlewick.tables", "candlewick.settings_report", "candlewick.store.reference")
+PRINTERS = (
+    "candlewick.cli",
+    "candlewick.tables",
+    "candlewick.settings_report",
+    "candlewick.store.reference",
+    "candlewick.monitoring.catalogue",
+)
 # What importing a module must not bring along: a command's answer, and a worker's process, wait for it.
 LIGHT = (
     ("candlewick.settings", ("prefect", "numba", "polars", "duckdb", "ccxt", "plotly")),
