@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
 
-# Wide enough for every sum and product of amounts in DECIMAL(38,18), so that no comparison with a limit is ever rounded.
+# Wide enough for every sum and product of amounts in DECIMAL(38,18), so that no comparison with a limit is ever rounded. Even
+# `abs` and unary minus round to the usual 28 digits: hence `copy_abs`.
 EXACT = Context(prec=200, Emax=999_999, Emin=-999_999)
 _NOTHING = Decimal(0)
 Groups = Mapping[str, tuple[str, ...]]
@@ -80,13 +81,13 @@ class Exposure:
 
     def value_after(self, entry: ProposedEntry) -> Decimal:
         """The position's signed value with the entry. One against an open position replaces it: exits fill before entries."""
-        open_value, signed = self.value(entry.account, entry.symbol), entry.side * entry.notional
+        open_value, signed = self.value(entry.account, entry.symbol), EXACT.multiply(entry.notional, entry.side)
         return signed if open_value * entry.side < 0 else EXACT.add(open_value, signed)
 
     def put(self, account: str, symbol: str, value: Decimal) -> None:
         """Make ``value`` the position's signed value."""
         before = self.value(account, symbol)
-        rise = EXACT.subtract(abs(value), abs(before))
+        rise = EXACT.subtract(value.copy_abs(), before.copy_abs())
         self.gross = EXACT.add(self.gross, rise)
         self.net = EXACT.add(self.net, EXACT.subtract(value, before))
         self.by_symbol[symbol] = EXACT.add(self.by_symbol.get(symbol, _NOTHING), rise)

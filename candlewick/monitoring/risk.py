@@ -134,7 +134,7 @@ def status(state: RiskState, rules: RiskRules, books: Sequence[Book]) -> tuple[R
         *(_loss_status(state, rules, rule, equity) for rule in _LOSSES),
         _count_status(MAX_POSITIONS, rules.max_positions, exposure.open_positions, "open positions"),
         _share_status(MAX_GROSS, rules.max_gross_share, equity, exposure.gross),
-        _share_status(MAX_NET, rules.max_net_share, equity, abs(exposure.net)),
+        _share_status(MAX_NET, rules.max_net_share, equity, exposure.net.copy_abs()),
         _share_status(MAX_SYMBOL, rules.max_symbol_share, equity, *_largest(exposure.by_symbol)),
         _share_status(MAX_GROUP, rules.max_group_share, equity, *_largest(exposure.by_group)),
         _count_status(MAX_ORDERS, rules.max_orders_per_minute, len(state.recent_orders), "entry orders within a minute"),

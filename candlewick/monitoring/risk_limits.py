@@ -82,12 +82,12 @@ def partition(
 
 def _sizes(exposure: Exposure, rules: RiskRules, symbol: str, before: Decimal, after: Decimal) -> Iterator[_Size]:
     """What changes when a position in ``symbol`` goes from one signed value to another."""
-    rise = EXACT.subtract(abs(after), abs(before))
+    rise = EXACT.subtract(after.copy_abs(), before.copy_abs())
     net = EXACT.add(exposure.net, EXACT.subtract(after, before))
     in_symbol, group = exposure.by_symbol.get(symbol, Decimal(0)), exposure.group_of(symbol)
     side = "long" if net > 0 else "short"
     yield _Size(MAX_GROSS, rules.max_gross_share, exposure.gross, EXACT.add(exposure.gross, rise), "gross exposure")
-    yield _Size(MAX_NET, rules.max_net_share, abs(exposure.net), abs(net), f"net {side} exposure")
+    yield _Size(MAX_NET, rules.max_net_share, exposure.net.copy_abs(), net.copy_abs(), f"net {side} exposure")
     yield _Size(MAX_SYMBOL, rules.max_symbol_share, in_symbol, EXACT.add(in_symbol, rise), f"exposure in {symbol}")
     if group is not None:
         in_group = exposure.by_group[group]
