@@ -72,6 +72,7 @@ def test_the_first_write_creates_folder_ledger_and_every_table(database: Databas
     wanted = "accounts runs signals orders fills postings positions equity events checkpoints schema_migrations terms quality"
     wanted += " backtests backtest_trades backtest_fills backtest_equity backtest_sets backtest_windows strategy_checks"
     wanted += " data_chunks data_runs data_series"
+    wanted += " sessions transitions controls outbox alerts interventions desk_risk pending_candles"
     assert tables == set(wanted.split())
     assert database.exists()
     assert sorted(path.name for path in database.path.parent.iterdir()) == [

@@ -1,4 +1,4 @@
-"""The ledger's invariants, as SQL over one account, checked inside every transaction before it commits.
+"""The ledger's invariants, as SQL over one account or many, checked inside every transaction before it commits.
 
 What the transaction wrote is checked row by row (its orders, fills, transactions and equity rows), so that the cost follows
 the cycle and not the account's age. Balances are folds over *all* postings of the account every time: a balance that is
@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+import polars as pl
+
 from candlewick.amounts import from_units, plain
 from candlewick.engine.layout import CASH_DECIMALS
 from candlewick.errors import InvariantViolated
+from candlewick.rows import TEXT
 from candlewick.store.database import Connection
 
 CASH_ACCOUNT = "assets:cash"
@@ -22,8 +25,9 @@ Cell = str | int | Decimal | datetime | None
 
 @dataclass(frozen=True, slots=True)
 class Invariant:
-    """``query`` answers the offending rows, its columns fill ``message``; `{scope_<table>}` is the rows to look at.
+    """``query`` answers the offending rows: the account first, then what fills ``message``.
 
+    `{scope_<table>}` is the rows to look at; the relation `checked_accounts` (account, run_id) says whose.
     It can only be broken by writing to one of ``tables``, and is asked only then; always, where none is named.
     """
 
@@ -33,125 +37,137 @@ class Invariant:
     query: str
 
 
+_THESE = "account IN (SELECT account FROM checked_accounts)"
 _INVARIANTS = (
     Invariant(
         "postings balance",
         ("postings",),
         "transaction {0}: its {1} postings sum to {2} instead of 0",
-        """SELECT transaction_id, asset, sum(amount) FROM {scope_postings}
+        """SELECT account, transaction_id, asset, sum(amount) FROM {scope_postings}
            GROUP BY ALL HAVING sum(amount) <> 0 ORDER BY ALL""",
     ),
     Invariant(
         "positions are what was posted",
         (),
         "{0}: postings hold {1}, positions {2}",
-        """SELECT coalesce(p.asset, q.asset), coalesce(p.held, 0), coalesce(q.held, 0)
-           FROM (SELECT asset, sum(amount) AS held FROM postings
-                 WHERE account = $account AND starts_with(ledger_account, 'assets:')
-                 AND asset <> (SELECT quote FROM accounts WHERE account = $account) GROUP BY asset) p
-           FULL JOIN (SELECT split_part(symbol, '/', 1) AS asset,
+        f"""SELECT coalesce(p.account, q.account), coalesce(p.asset, q.asset), coalesce(p.held, 0), coalesce(q.held, 0)
+           FROM (SELECT account, asset, sum(amount) AS held FROM postings JOIN accounts USING (account)
+                 WHERE {_THESE} AND starts_with(ledger_account, 'assets:') AND asset <> quote GROUP BY account, asset) p
+           FULL JOIN (SELECT account, split_part(symbol, '/', 1) AS asset,
                              sum(CASE WHEN side = 'short' THEN -quantity ELSE quantity END) AS held FROM positions
-                      WHERE account = $account GROUP BY 1) q ON p.asset = q.asset
-           WHERE coalesce(p.held, 0) <> coalesce(q.held, 0) ORDER BY 1""",
+                      WHERE {_THESE} GROUP BY 1, 2) q ON p.account = q.account AND p.asset = q.asset
+           WHERE coalesce(p.held, 0) <> coalesce(q.held, 0) ORDER BY 1, 2""",
     ),
     Invariant(
         "equity is cash plus positions",
         ("equity",),
         "equity at {0}: {1} is not cash {2} + positions {3}",
-        """SELECT "at", equity, cash, position_value FROM {scope_equity}
-           WHERE equity <> cash + position_value ORDER BY 1""",
+        """SELECT account, "at", equity, cash, position_value FROM {scope_equity}
+           WHERE equity <> cash + position_value ORDER BY 1, 2""",
     ),
     Invariant(
         "cash is never negative",
         ("equity",),
         "equity at {0}: cash is {1}",
-        'SELECT "at", cash FROM {scope_equity} WHERE cash < 0 ORDER BY 1',
+        'SELECT account, "at", cash FROM {scope_equity} WHERE cash < 0 ORDER BY 1, 2',
     ),
     Invariant(
         "no order without its signal",
         ("orders",),
         "order {0}: its signal {1} is not in the ledger",
-        """SELECT client_order_id, signal_id FROM {scope_orders} o
-           WHERE signal_id NOT IN (SELECT signal_id FROM signals WHERE account = $account) ORDER BY 1""",
+        """SELECT account, client_order_id, signal_id FROM {scope_orders} o
+           WHERE NOT EXISTS (SELECT 1 FROM signals s WHERE s.signal_id = o.signal_id AND s.account = o.account) ORDER BY 1, 2""",
     ),
     Invariant(
         "no fill without its order",
         ("fills",),
         "fill {0}: its order {1} is not in the ledger",
-        """SELECT fill_id, client_order_id FROM {scope_fills} f
-           WHERE client_order_id NOT IN (SELECT client_order_id FROM orders WHERE account = $account) ORDER BY 1""",
+        """SELECT account, fill_id, client_order_id FROM {scope_fills} f
+           WHERE NOT EXISTS (SELECT 1 FROM orders o WHERE o.client_order_id = f.client_order_id AND o.account = f.account)
+           ORDER BY 1, 2""",
     ),
     Invariant(
         "no more is filled than was ordered",
         ("fills", "orders"),
         "order {0}: filled {1} of {2}",
-        """SELECT o.client_order_id, sum(f.quantity), any_value(o.quantity) FROM fills f JOIN orders o USING (client_order_id)
-           WHERE f.account = $account AND (f.client_order_id IN (SELECT client_order_id FROM {scope_fills} s)
-                 OR o.client_order_id IN (SELECT client_order_id FROM {scope_orders} s))
-           GROUP BY o.client_order_id HAVING sum(f.quantity) > any_value(o.quantity) ORDER BY 1""",
+        f"""SELECT any_value(f.account), o.client_order_id, sum(f.quantity), any_value(o.quantity)
+           FROM fills f JOIN orders o USING (client_order_id)
+           WHERE f.{_THESE} AND f.client_order_id IN (SELECT client_order_id FROM {{scope_fills}} s
+                 UNION ALL SELECT client_order_id FROM {{scope_orders}} s)
+           GROUP BY o.client_order_id HAVING sum(f.quantity) > any_value(o.quantity) ORDER BY 1, 2""",
     ),
     *(
         Invariant(
             "sequence numbers are used once and increase",
             (table,),
             f"{table}: number {{0}} of this transaction is used twice or not above {{1}}, the last one before it",
-            f"""SELECT sequence, last FROM (SELECT sequence, count(*) OVER (PARTITION BY sequence) AS uses,
-                  (SELECT coalesce(max(sequence), 0) FROM {table}
-                   WHERE account = $account AND $run_id <> '' AND run_id <> $run_id) AS last FROM {{scope_new_{table}}} s)
-                WHERE uses > 1 OR sequence <= last ORDER BY 1""",
+            f"""SELECT account, sequence, coalesce(last, 0)
+                FROM (SELECT account, sequence, count(*) OVER (PARTITION BY account, sequence) AS uses
+                      FROM {{scope_new_{table}}} s)
+                LEFT JOIN (SELECT account, max(sequence) AS last FROM {table} old JOIN checked_accounts now USING (account)
+                           WHERE now.run_id <> '' AND old.run_id <> now.run_id GROUP BY account) USING (account)
+                WHERE uses > 1 OR sequence <= coalesce(last, 0) ORDER BY 1, 2""",
         )
         for table in ("orders", "fills", "events")
     ),
 )
 # A fill in the bar that is still forming comes after the last equity row (whose time is a close); it is in the cash already.
 # Funding that was due inside the last bar comes before that row, though after the bar's open, which is the watermark.
-_CASH = f"""SELECT
-    (SELECT coalesce(sum(amount), 0) FROM postings WHERE account = $account AND ledger_account = '{CASH_ACCOUNT}'
-        AND asset = (SELECT quote FROM accounts WHERE account = $account)),
-    (SELECT cash FROM equity WHERE account = $account ORDER BY "at" DESC LIMIT 1),
-    (SELECT coalesce(sum(amount), 0) FROM postings WHERE account = $account AND ledger_account = '{CASH_ACCOUNT}'
-        AND market_at >= (SELECT max("at") FROM equity WHERE account = $account)),
-    (SELECT state::VARCHAR FROM checkpoints WHERE account = $account)"""
+_CASH = f"""
+    WITH last AS (SELECT account, max("at") AS at, arg_max(cash, "at") AS cash FROM equity WHERE {_THESE} GROUP BY account),
+    posted AS (
+        SELECT account, sum(amount) AS total, sum(amount) FILTER (market_at >= last.at) AS forming
+        FROM postings JOIN accounts USING (account) LEFT JOIN last USING (account)
+        WHERE {_THESE} AND ledger_account = '{CASH_ACCOUNT}' AND asset = quote GROUP BY account)
+    SELECT account, coalesce(posted.total, 0), last.cash, coalesce(posted.forming, 0), state::VARCHAR
+    FROM checked_accounts LEFT JOIN posted USING (account) LEFT JOIN last USING (account) LEFT JOIN checkpoints USING (account)
+    ORDER BY account"""
 
 
-def check_written(connection: Connection, account: str, run_id: str, written: Mapping[str, int]) -> None:
-    """Check what this transaction staged and wrote (rows by table), and the account's balances. Raises InvariantViolated."""
+def check_written(connection: Connection, run_ids: Mapping[str, str], written: Mapping[str, int]) -> None:
+    """Check what this transaction staged and wrote (rows by table), and the balances of its accounts. Raises InvariantViolated.
+
+    ``run_ids``: the run that wrote, by account.
+    """
     keys = {"orders": "client_order_id", "fills": "fill_id", "postings": "transaction_id"}
     scopes = {
-        f"scope_{table}": f"(SELECT * FROM {table} WHERE account = $account AND {key} IN (SELECT {key} FROM new_{table}))"
+        f"scope_{table}": f"(SELECT * FROM {table} WHERE {_THESE} AND {key} IN (SELECT {key} FROM new_{table}))"
         for table, key in keys.items()
     }
-    scopes["scope_equity"] = '(SELECT * FROM equity WHERE account = $account AND "at" IN (SELECT "at" FROM new_equity))'
+    scopes["scope_equity"] = '(SELECT * FROM equity SEMI JOIN new_equity USING (account, "at"))'
     for table in ("orders", "fills", "events"):
-        scopes[f"scope_new_{table}"] = f"(SELECT * FROM {table} WHERE account = $account AND run_id = $run_id)"
+        scopes[f"scope_new_{table}"] = f"(SELECT * FROM {table} SEMI JOIN checked_accounts USING (account, run_id))"
     concerned = [one for one in _INVARIANTS if not one.tables or any(written.get(table) for table in one.tables)]
-    _check(connection, account, run_id, concerned, scopes)
+    _check(connection, run_ids, concerned, scopes)
 
 
 def check_account(connection: Connection, account: str) -> None:
     """Check every row of the account. Raises InvariantViolated."""
     tables = ("orders", "fills", "postings", "equity", "events")
-    scopes = {f"scope_{table}": f"(SELECT * FROM {table} WHERE account = $account)" for table in tables}
+    scopes = {f"scope_{table}": f"(SELECT * FROM {table} WHERE {_THESE})" for table in tables}
     scopes |= {f"scope_new_{table}": scopes[f"scope_{table}"] for table in ("orders", "fills", "events")}
-    _check(connection, account, "", _INVARIANTS, scopes)
+    _check(connection, {account: ""}, _INVARIANTS, scopes)
 
 
-def _check(connection: Connection, account: str, run_id: str, invariants: Sequence[Invariant], scopes: Mapping[str, str]) -> None:
+def _check(
+    connection: Connection, run_ids: Mapping[str, str], invariants: Sequence[Invariant], scopes: Mapping[str, str]
+) -> None:
+    these = pl.DataFrame({"account": list(run_ids), "run_id": list(run_ids.values())}, schema={"account": TEXT, "run_id": TEXT})
+    connection.register("checked_accounts", these.to_arrow())
     for invariant in invariants:
-        query = invariant.query.format(**scopes)
-        names = {"account": account, "run_id": run_id}
-        parameters = {name: value for name, value in names.items() if f"${name}" in query}
-        rows = connection.execute(f"{query} LIMIT 1", parameters).fetchall()
+        rows = connection.execute(f"{invariant.query.format(**scopes)} LIMIT 1").fetchall()
         if rows:
-            raise _violated(account, invariant.name, invariant.message.format(*map(_text, rows[0])))
-    _check_cash(connection, account)
+            account, *cells = rows[0]
+            raise _violated(account, invariant.name, invariant.message.format(*map(_text, cells)))
+    for account, posted, last, forming, state in connection.execute(_CASH).fetchall():
+        _check_cash(account, posted, last, forming, state)
 
 
-def _check_cash(connection: Connection, account: str) -> None:
-    posted, last, forming, state = connection.execute(_CASH, {"account": account}).fetchall()[0]
+def _check_cash(account: str, posted: Decimal, last: Decimal | None, forming: Decimal, state: str | None) -> None:
+    """``posted``: sum of the cash postings; ``last``: cash of the last equity row; ``forming``: posted since that row."""
     if state is None:
         raise _violated(account, "an account has a checkpoint", "there is none")
-    cash = _checkpoint_cash(account, str(state))
+    cash = _checkpoint_cash(account, state)
     if posted != cash:
         raise _violated(account, "cash is what was posted", f"postings hold {plain(posted)}, the checkpoint {plain(cash)}")
     if last is not None and last + forming != cash:

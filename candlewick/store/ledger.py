@@ -1,18 +1,21 @@
 """The ledger: one transaction a cycle in, whole accounts out.
 
-`commit_cycle` is the only way an account changes. It takes the rows of one cycle, proves that nothing which was written
-before becomes something else, checks the invariants, and commits everything or nothing.
+`write_cycles` is the only way an account changes. It takes the rows of one cycle of one account or of many, proves that nothing
+which was written before becomes something else, checks the invariants, and all of it is committed or nothing. Every statement is
+about all accounts at once: a transaction of 200 accounts has as many as one of a single account.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from candlewick.errors import InvariantViolated, StaleCycle
 from candlewick.reports.view import AccountView
+from candlewick.rows import TEXT, TIME
 from candlewick.store import queries
 from candlewick.store.database import Connection, Database
 from candlewick.store.failures import unwritable
@@ -20,10 +23,14 @@ from candlewick.store.invariants import check_account, check_written
 from candlewick.store.lock import HeldLock, Holder, try_lock
 from candlewick.store.quality import append_findings
 from candlewick.store.queries import JsonValue, LoadedAccount
-from candlewick.store.tables import TABLES
-from candlewick.store.writing import advance_orders, append, put, replace_positions, stage
+from candlewick.store.tables import TABLES, Table
+from candlewick.store.writing import advance_orders, append, booked, checked, put, replace_positions, stage, stage_checked
 
-_APPENDED = ("accounts", "terms", "runs", "signals", "fills", "postings", "equity", "events")
+# In this order: an order's correlation id is its signal's, a fill's that of its order.
+_BEFORE_ORDERS = ("accounts", "terms", "runs", "signals")
+_AFTER_ORDERS = ("fills", "postings", "equity", "events")
+_WRITTEN = (*_BEFORE_ORDERS, "orders", *_AFTER_ORDERS, "positions", "quality", "checkpoints")
+Frames = Mapping[str, pl.DataFrame]
 
 
 def _no_rows() -> pl.DataFrame:
@@ -91,27 +98,17 @@ class Ledger:
 
         Raises StaleCycle when another cycle committed first, InvariantViolated, and what `Database.write` raises.
         """
-        frames = write.frames()
-        _refuse_foreign_rows(write.account, frames)
+        frames = joined_frames((write,))
         with self.database.write() as connection:
-            staged = {
-                name: stage(connection, TABLES[name], frame, write.run_id, write.recorded_at) for name, frame in frames.items()
-            }
-            version = _refuse_stale(connection, write, staged["checkpoints"])
-            written = {name: append(connection, TABLES[name], staged[name]) for name in _APPENDED}
-            written["orders"] = advance_orders(connection, staged["orders"])
-            written["positions"] = replace_positions(connection, write.account, staged["positions"])
-            written["quality"] = append_findings(connection, staged["quality"])
-            put(connection, TABLES["checkpoints"])
-            check_written(connection, write.account, write.run_id, written)
-        return CommitReport(written, version)
+            written = write_cycles(connection, (write,), frames)
+        return CommitReport(written, (write.expected_version or 0) + 1)
 
     def amend(self, account: str, terms: pl.DataFrame, expected_version: int, run_id: str, recorded_at: datetime) -> None:
         """Append a version of the terms. The checkpoint moves on by one, so that a cycle that began before is stale.
 
         Raises StaleCycle when a cycle committed since the account was loaded, InvariantViolated.
         """
-        _refuse_foreign_rows(account, {"terms": terms})
+        _refuse_foreign_rows("terms", terms, pl.Series([account] * terms.height, dtype=TEXT))
         with self.database.write() as connection:
             table = TABLES["terms"]
             append(connection, table, stage(connection, table, terms, run_id, recorded_at))
@@ -148,6 +145,10 @@ class Ledger:
         """The account, its terms, its checkpoint and open orders; None where there is no such account."""
         return queries.load_account(self.database, account)
 
+    def load_accounts(self, accounts: Iterable[str]) -> Mapping[str, LoadedAccount]:
+        """Those of the accounts that there are, by name, read in one transaction."""
+        return queries.load_accounts(self.database, accounts)
+
     def list_accounts(self) -> pl.DataFrame:
         """One row an account, by name (columns: see `queries.list_accounts`); no rows where there is no ledger."""
         return queries.list_accounts(self.database)
@@ -169,35 +170,95 @@ class Ledger:
         return queries.export_parquet(self.database, account, directory)
 
 
-def _refuse_foreign_rows(account: str, frames: Mapping[str, pl.DataFrame]) -> None:
-    """One commit touches one account; anything else would escape its invariants."""
-    for table, frame in frames.items():
-        if "account" in frame.columns and frame["account"].ne_missing(account).any():
-            other = frame["account"].filter(frame["account"].ne_missing(account))[0]
-            raise InvariantViolated(f"{table}: a row of account {other} in a commit of account {account}")
+def joined_frames(writes: Sequence[CycleWrite]) -> dict[str, pl.DataFrame]:
+    """The rows of all writes by table, checked and with their bookkeeping: what `write_cycles` stages.
+
+    To be done before the transaction, which others wait for. Raises InvariantViolated.
+    """
+    names = [write.account for write in writes]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InvariantViolated(f"account {twice}: two cycles of it in one commit. Nothing was written")
+    by_write = [(write, write.frames()) for write in writes]
+    return {name: _joined(TABLES[name], [(write, frames[name]) for write, frames in by_write]) for name in _WRITTEN}
 
 
-def _refuse_stale(connection: Connection, write: CycleWrite, staged: int) -> int:
-    """The new checkpoint's version. Raises StaleCycle, InvariantViolated."""
-    found = connection.execute("SELECT version FROM checkpoints WHERE account = ?", [write.account]).fetchall()
-    version = int(found[0][0]) if found else None
-    if version != write.expected_version:
-        raise StaleCycle(
-            f"account {write.account}: another cycle committed first (checkpoint {version or 'none'}, "
-            f"this cycle started from {write.expected_version or 'none'}). Nothing was written; run it again"
-        )
-    rows = connection.execute("SELECT version, watermark_at FROM new_checkpoints").fetchall()
-    if staged != 1 or rows[0][0] != (version or 0) + 1:
-        raise InvariantViolated(
-            f"account {write.account}: the new checkpoint must be one row of version {(version or 0) + 1}, got {rows}"
-        )
+def _joined(table: Table, parts: Sequence[tuple[CycleWrite, pl.DataFrame]]) -> pl.DataFrame:
+    """Rows of one table of all writes; frames of the same columns are joined first, so that each step is done once."""
+    groups: dict[tuple[str, ...], list[tuple[CycleWrite, pl.DataFrame]]] = {}
+    for write, frame in parts:
+        if frame.width:
+            groups.setdefault(tuple(frame.columns), []).append((write, frame))
+    frames = []
+    for group in groups.values():
+        try:
+            frame = pl.concat([frame for _, frame in group], how="vertical_relaxed")
+        except pl.exceptions.PolarsError as error:
+            raise InvariantViolated(f"rows for {table.name}: {error}") from error
+        owners = np.repeat(np.arange(len(group)), [frame.height for _, frame in group])
+        accounts = pl.Series([write.account for write, _ in group], dtype=TEXT).gather(owners)
+        _refuse_foreign_rows(table.name, frame, accounts)
+        run_ids = pl.Series([write.run_id for write, _ in group], dtype=TEXT).gather(owners)
+        recorded_at = pl.Series([write.recorded_at for write, _ in group], dtype=TIME).gather(owners)
+        frames.append(checked(table, booked(table, frame, run_ids, recorded_at)))
+    if len(frames) == 1:
+        return frames[0]
+    nothing = checked(table, pl.DataFrame())
+    return checked(table, pl.concat([booked(table, nothing, pl.lit("", TEXT), pl.lit(None, TIME)), *frames], how="diagonal"))
+
+
+def write_cycles(connection: Connection, writes: Sequence[CycleWrite], frames: Frames) -> dict[str, int]:
+    """Write cycles of different accounts within a transaction; the rows inserted or changed by table, of all accounts.
+
+    ``frames`` as `joined_frames` made them. Raises StaleCycle and InvariantViolated naming the account.
+    """
+    staged = {name: stage_checked(connection, TABLES[name], frames[name]) for name in _WRITTEN}
+    _refuse_stale(connection, writes, frames["checkpoints"])
+    written = {name: append(connection, TABLES[name], staged[name]) for name in _BEFORE_ORDERS}
+    written["orders"] = advance_orders(connection, staged["orders"])
+    written |= {name: append(connection, TABLES[name], staged[name]) for name in _AFTER_ORDERS}
+    written["positions"] = replace_positions(connection, staged["positions"])
+    written["quality"] = append_findings(connection, staged["quality"])
+    put(connection, TABLES["checkpoints"])
+    check_written(connection, {write.account: write.run_id for write in writes}, written)
+    return written
+
+
+def _refuse_foreign_rows(table: str, frame: pl.DataFrame, accounts: pl.Series) -> None:
+    """A write touches one account; anything else would escape its invariants. ``accounts``: whose write each row is of."""
+    if "account" not in frame.columns:
+        return
+    foreign = frame["account"].ne_missing(accounts)
+    if foreign.any():
+        row = int(foreign.arg_max() or 0)
+        raise InvariantViolated(f"{table}: a row of account {frame['account'][row]} in a commit of account {accounts[row]}")
+
+
+def _refuse_stale(connection: Connection, writes: Sequence[CycleWrite], checkpoints: pl.DataFrame) -> None:
+    """Every account is where its cycle began, and moves on by one version. Raises StaleCycle, InvariantViolated."""
+    query = "SELECT account, version FROM checkpoints WHERE account IN (SELECT unnest($accounts::VARCHAR[]))"
+    found: dict[str, int] = dict(connection.execute(query, {"accounts": [write.account for write in writes]}).fetchall())
+    offered: dict[str, list[tuple[int, datetime | None]]] = {}
+    for account, version, watermark_at in checkpoints.select("account", "version", "watermark_at").iter_rows():
+        offered.setdefault(account, []).append((version, watermark_at))
+    for write in writes:
+        version, rows = found.get(write.account), offered.get(write.account, [])
+        if version != write.expected_version:
+            raise StaleCycle(
+                f"account {write.account}: another cycle committed first (checkpoint {version or 'none'}, "
+                f"this cycle started from {write.expected_version or 'none'}). Nothing was written; run it again"
+            )
+        if len(rows) != 1 or rows[0][0] != (version or 0) + 1:
+            raise InvariantViolated(
+                f"account {write.account}: the new checkpoint must be one row of version {(version or 0) + 1}, got {rows}"
+            )
     back = connection.execute(
-        """SELECT old.watermark_at, new.watermark_at FROM checkpoints old JOIN new_checkpoints new USING (account)
-           WHERE old.watermark_at > new.watermark_at OR (old.watermark_at IS NOT NULL AND new.watermark_at IS NULL)"""
+        """SELECT account, old.watermark_at, new.watermark_at FROM checkpoints old JOIN new_checkpoints new USING (account)
+           WHERE old.watermark_at > new.watermark_at OR (old.watermark_at IS NOT NULL AND new.watermark_at IS NULL)
+           ORDER BY account LIMIT 1"""
     ).fetchall()
     if back:
         raise InvariantViolated(
-            f"account {write.account}: invariant 'the watermark never moves back' is broken: "
-            f"it is at {back[0][0]} and would become {back[0][1]}. Nothing was written"
+            f"account {back[0][0]}: invariant 'the watermark never moves back' is broken: "
+            f"it is at {back[0][1]} and would become {back[0][2]}. Nothing was written"
         )
-    return (version or 0) + 1

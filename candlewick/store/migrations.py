@@ -160,9 +160,58 @@ _MARKET_DATA = (
         last_validated_at TIMESTAMPTZ, verdict VARCHAR, PRIMARY KEY (market, symbol, timeframe))""",
 )
 
+# Sessions that watch many symbols: who runs, what was asked of them, what they told the outside, and what they did to signals.
+# One id joins what follows from one bar (candlewick/monitoring/events.py, `bar_id`); rows that were there before get it, too.
+_SESSIONS = (
+    "ALTER TABLE signals ADD COLUMN correlation_id VARCHAR",
+    "ALTER TABLE orders ADD COLUMN correlation_id VARCHAR",
+    "ALTER TABLE fills ADD COLUMN correlation_id VARCHAR",
+    """UPDATE signals SET correlation_id = market || ':' || symbol || ':' || timeframe || ':'
+            || strftime(bar_opened_at, '%Y-%m-%dT%H:%MZ')
+        FROM accounts WHERE accounts.account = signals.account""",
+    "UPDATE orders SET correlation_id = signals.correlation_id FROM signals WHERE signals.signal_id = orders.signal_id",
+    """UPDATE fills SET correlation_id = orders.correlation_id FROM orders
+        WHERE orders.client_order_id = fills.client_order_id""",
+    """CREATE TABLE sessions (
+        session_id VARCHAR PRIMARY KEY, name VARCHAR NOT NULL, market VARCHAR NOT NULL, timeframe VARCHAR NOT NULL,
+        state VARCHAR NOT NULL, process VARCHAR NOT NULL, flow_run_id VARCHAR, started_at TIMESTAMPTZ NOT NULL,
+        ends_at TIMESTAMPTZ NOT NULL, heartbeat_at TIMESTAMPTZ NOT NULL, ended_at TIMESTAMPTZ, reason VARCHAR,
+        document JSON NOT NULL)""",
+    """CREATE TABLE transitions (
+        session_id VARCHAR NOT NULL, sequence BIGINT NOT NULL, subject VARCHAR NOT NULL, symbol VARCHAR, stage VARCHAR,
+        "before" VARCHAR NOT NULL, "after" VARCHAR NOT NULL, reason VARCHAR NOT NULL, actor VARCHAR NOT NULL,
+        "at" TIMESTAMPTZ NOT NULL, PRIMARY KEY (session_id, sequence))""",
+    """CREATE TABLE controls (
+        control_id VARCHAR PRIMARY KEY, name VARCHAR NOT NULL, command VARCHAR NOT NULL, symbol VARCHAR, argument VARCHAR,
+        reason VARCHAR, requested_by VARCHAR NOT NULL, requested_at TIMESTAMPTZ NOT NULL, session_id VARCHAR,
+        applied_at TIMESTAMPTZ, outcome VARCHAR)""",
+    """CREATE TABLE outbox (
+        event_id VARCHAR PRIMARY KEY, name VARCHAR NOT NULL, sequence BIGINT NOT NULL, kind VARCHAR NOT NULL, account VARCHAR,
+        symbol VARCHAR, "at" TIMESTAMPTZ NOT NULL, correlation_id VARCHAR NOT NULL, causation_id VARCHAR,
+        session_id VARCHAR NOT NULL, document JSON NOT NULL, redis_at TIMESTAMPTZ, prefect_at TIMESTAMPTZ,
+        UNIQUE (name, sequence))""",
+    """CREATE TABLE alerts (
+        alert_id VARCHAR PRIMARY KEY, name VARCHAR NOT NULL, session_id VARCHAR, severity VARCHAR NOT NULL,
+        title VARCHAR NOT NULL, body VARCHAR NOT NULL, "key" VARCHAR NOT NULL, raised_at TIMESTAMPTZ NOT NULL,
+        state VARCHAR NOT NULL, sent_at TIMESTAMPTZ, repeats BIGINT NOT NULL, error VARCHAR)""",
+    """CREATE TABLE interventions (
+        account VARCHAR NOT NULL, symbol VARCHAR NOT NULL, opened_at TIMESTAMPTZ NOT NULL, action VARCHAR NOT NULL,
+        replacement VARCHAR NOT NULL, rule VARCHAR NOT NULL, rule_limit VARCHAR, rule_value VARCHAR, reason VARCHAR NOT NULL,
+        session_id VARCHAR NOT NULL, correlation_id VARCHAR NOT NULL, run_id VARCHAR NOT NULL, recorded_at TIMESTAMPTZ NOT NULL,
+        PRIMARY KEY (account, symbol, opened_at))""",
+    """CREATE TABLE desk_risk (
+        name VARCHAR PRIMARY KEY, document JSON NOT NULL, updated_at TIMESTAMPTZ NOT NULL)""",
+    # Bars that accounts have acted on and the lake does not have yet.
+    """CREATE TABLE pending_candles (
+        market VARCHAR NOT NULL, symbol VARCHAR NOT NULL, timeframe VARCHAR NOT NULL, opened_at TIMESTAMPTZ NOT NULL,
+        open DOUBLE NOT NULL, high DOUBLE NOT NULL, low DOUBLE NOT NULL, "close" DOUBLE NOT NULL, volume DOUBLE NOT NULL,
+        PRIMARY KEY (market, symbol, timeframe, opened_at))""",
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(1, "first ledger", _FIRST),
     Migration(2, "partial fills, shorts and expiry", _FULL_ENGINE),
     Migration(3, "backtests", _BACKTESTS),
     Migration(4, "market data", _MARKET_DATA),
+    Migration(5, "monitored sessions", _SESSIONS),
 )

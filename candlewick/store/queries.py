@@ -1,7 +1,7 @@
 """Reading the ledger: whole accounts in one transaction each, as frames, views and documents."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from candlewick.store.writing import OPEN
 
 JsonValue: TypeAlias = "str | int | float | bool | list[JsonValue] | dict[str, JsonValue] | None"
 
-EXPORTED = ("orders", "fills", "postings", "positions", "equity", "signals", "runs", "events", "terms")
+EXPORTED = ("orders", "fills", "postings", "positions", "equity", "signals", "interventions", "runs", "events", "terms")
 """Tables of an export. Rows are ordered by the columns `Table.order` of candlewick/store/tables.py names."""
 
 _LIST = """SELECT a.account, a.market, a.timeframe, a.symbols::VARCHAR AS symbols, t.strategy, a.quote, a.initial_cash,
@@ -85,17 +85,34 @@ def refuse_unknown(database: Database, account: str) -> None:
 
 def load_account(database: Database, account: str) -> LoadedAccount | None:
     """See `Ledger.load_account`."""
+    return load_accounts(database, (account,)).get(account)
+
+
+def load_accounts(database: Database, accounts: Iterable[str]) -> dict[str, LoadedAccount]:
+    """See `Ledger.load_accounts`."""
     if not database.exists():
-        return None
+        return {}
+    wanted = list(dict.fromkeys(accounts))
     with database.read() as connection:
-        found = read_rows(connection, "accounts", account)
-        if not found.height:
-            return None
-        terms = read_rows(connection, "terms", account)
-        checkpoints = read_rows(connection, "checkpoints", account)
-        open_orders = read_rows(connection, "orders", account, f"status = '{OPEN}'").select(*TABLES["orders"].content)
-    checkpoint = _checkpoint(checkpoints) if checkpoints.height else None
-    return LoadedAccount(read_account(found.to_dicts()[0], terms.to_dicts()), checkpoint, open_orders)
+        found = read_rows(connection, "accounts", wanted)
+        terms = _by_account(read_rows(connection, "terms", wanted))
+        checkpoints = _by_account(read_rows(connection, "checkpoints", wanted))
+        orders = read_rows(connection, "orders", wanted, f"status = '{OPEN}'").select(*TABLES["orders"].content)
+    open_orders, none_open = _by_account(orders), orders.clear()
+    return {
+        name: LoadedAccount(
+            read_account(row, terms[name].to_dicts()),
+            _checkpoint(checkpoints[name]) if name in checkpoints else None,
+            open_orders.get(name, none_open),
+        )
+        for row in found.to_dicts()
+        for name in [str(row["account"])]
+    }
+
+
+def _by_account(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """The rows of each account, in their order."""
+    return {str(name): part for (name,), part in rows.group_by("account", maintain_order=True)}
 
 
 def _checkpoint(rows: pl.DataFrame) -> Checkpoint:
@@ -123,11 +140,12 @@ def list_accounts(database: Database) -> pl.DataFrame:
     return accounts.with_columns(pl.selectors.datetime().cast(TIME))
 
 
-def read_rows(connection: Connection, table: str, account: str, where: str = "TRUE") -> pl.DataFrame:
-    """Rows of one account in the table's order, all columns."""
+def read_rows(connection: Connection, table: str, account: str | Sequence[str], where: str = "TRUE") -> pl.DataFrame:
+    """Rows of one account, or of several, in the table's order, all columns."""
     order = ", ".join(quoted(column) for column in TABLES[table].order)
     columns = ", ".join(quoted(column) for column in TABLES[table].columns)
-    query = f"SELECT {columns} FROM {table} WHERE account = $account AND ({where}) ORDER BY {order}"
+    whose = "account = $account" if isinstance(account, str) else "account IN (SELECT unnest($account::VARCHAR[]))"
+    query = f"SELECT {columns} FROM {table} WHERE {whose} AND ({where}) ORDER BY {order}"
     frame = pl.DataFrame(connection.sql(query, params={"account": account}).to_arrow_table())
     return frame.with_columns(pl.col(name).cast(kind) for name, kind in TABLES[table].content.items())
 
@@ -162,7 +180,7 @@ def view(database: Database, account: str, candles: Mapping[str, pl.DataFrame]) 
 def account_rows(database: Database, account: str) -> dict[str, pl.DataFrame]:
     """Every row of the account by table, read in one transaction: what an audit works on. Raises UnknownAccount."""
     with known_account(database, account) as connection:
-        return {name: read_rows(connection, name, account) for name, table in TABLES.items() if "account" in table.content}
+        return {table: read_rows(connection, table, account) for table in ("accounts", "checkpoints", *EXPORTED)}
 
 
 def export_rows(database: Database, account: str) -> dict[str, pl.DataFrame]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from candlewick.store.data_reference import DATA_DESCRIPTIONS
 from candlewick.store.database import Database
+from candlewick.store.session_reference import SESSION_DESCRIPTIONS
 from candlewick.store.tables import TABLES
 
 _ACCOUNT = "Name of the account."
@@ -16,6 +17,7 @@ _SYMBOL = "As ccxt writes it: `BTC/USDT`."
 _RUN = "Run that wrote the row (bookkeeping)."
 _BACKTEST = "The run of `backtests` it belongs to."
 _RECORDED = "Real time of the writing (bookkeeping)."
+_STORY = "Id of the bar whose close it follows from: `binance:BTC/USDT:1m:2026-01-31T12:30Z` (bookkeeping)."
 _DIGESTS = "JSON object: SHA-256 of the candles decided on, by symbol; of a perpetual's payments by `SYMBOL funding`."
 _SEQUENCE = "Number of the engine's event; increases through the account's life."
 _LEVELS = {
@@ -91,6 +93,7 @@ DESCRIPTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "reason": "The strategy's words.",
             "outcome": "What became of it: `entry_ordered`, `exit_ordered`, `refused`, `already_in_position`, ...",
             "run_id": _RUN,
+            "correlation_id": _STORY,
         },
     ),
     "orders": (
@@ -118,6 +121,7 @@ DESCRIPTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "filled_quantity": "In base currency; what was filled so far.",
             "fills": "Number of fills so far.",
             "expires_at": "Market time from which on it no longer fills; null: never.",
+            "correlation_id": _STORY,
         },
     ),
     "fills": (
@@ -142,6 +146,7 @@ DESCRIPTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "run_id": _RUN,
             "posted_at": "Real time of the posting, beside its market time (bookkeeping).",
             "position_side": "`long` or `short`: the position it opens, adds to or closes.",
+            "correlation_id": _STORY,
         },
     ),
     "postings": (
@@ -351,6 +356,7 @@ DESCRIPTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "checked_at": "Real time.",
         },
     ),
+    **SESSION_DESCRIPTIONS,
     **DATA_DESCRIPTIONS,
     "schema_migrations": (
         "Which migrations were applied (candlewick/store/migrations.py).",
@@ -377,6 +383,11 @@ nothing is written:
 - Equity = cash + position value in every equity row.
 - No order without its signal, no fill without its order, no more filled than ordered.
 - The watermark never moves back; sequence numbers are used once and increase.
+
+A tick of a monitored session is one transaction as well: the cycles of all its accounts, what was done to their signals
+(`interventions`), what the outside will be told (`outbox`), and the session's own rows. Beside the above it must hold that an
+intervention is of a bar which its account's cycle processes, that the numbers of the outbox have no hole, and that a command
+(`controls`) is taken once. A candle, its signal, the order and its fills share one `correlation_id`.
 
 Runs of the backtesting flows are whole as well: a run's end and all its rows are one transaction, and so is each chunk of sets.
 They may be deleted; nothing of an account refers to them. So may all of `data_chunks`, `data_runs` and `data_series`: the lake

@@ -4,11 +4,12 @@ Content columns come from candlewick/rows.py; a test holds both against what the
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from candlewick import backtest_rows, rows
 from candlewick.market_data import rows as data_rows
+from candlewick.monitoring import row_frames
 
 # Columns that hold JSON text.
 JSON_COLUMNS = frozenset(
@@ -22,7 +23,8 @@ class Table:
     """``bookkeeping`` columns say when and by which run a row was written; they are never compared.
 
     ``mutable`` columns may change while the row is open (orders, findings); all others are fixed once written.
-    ``optional`` columns may be left out of the rows that are written, and are null then.
+    ``optional`` columns may be left out of the rows that are written, and are null then. ``derived`` columns are computed as a
+    row is inserted, by SQL about the row `new`.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Table:
     mutable: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     order: tuple[str, ...] = ()
+    derived: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -44,16 +47,29 @@ class Table:
         return tuple(column for column in self.content if column not in self.key and column not in self.mutable)
 
 
+# The id of the bar that a story began with: candlewick/monitoring/events.py, `bar_id`.
+_BAR_ID = """(SELECT a.market || ':' || new.symbol || ':' || a.timeframe || ':' || strftime(new.bar_opened_at, '%Y-%m-%dT%H:%MZ')
+    FROM accounts a WHERE a.account = new.account)"""
+_ID_OF_SIGNAL = "(SELECT s.correlation_id FROM signals s WHERE s.signal_id = new.signal_id)"
+_ID_OF_ORDER = "(SELECT o.correlation_id FROM orders o WHERE o.client_order_id = new.client_order_id)"
+
 _ALL = (
     Table("accounts", ("account",), rows.ACCOUNT_ROW, ("recorded_at",), order=("account",)),
     Table("terms", ("account", "version"), rows.TERMS_ROW, ("run_id", "recorded_at"), order=("version",)),
     Table("runs", ("run_id",), rows.RUN_ROW, order=("started_at", "run_id")),
-    Table("signals", ("signal_id",), rows.SIGNAL_ROW, ("run_id",), order=("decided_at", "symbol", "signal_id")),
+    Table(
+        "signals",
+        ("signal_id",),
+        rows.SIGNAL_ROW,
+        ("run_id", "correlation_id"),
+        order=("decided_at", "symbol", "signal_id"),
+        derived={"correlation_id": _BAR_ID},
+    ),
     Table(
         "orders",
         ("client_order_id",),
         rows.ORDER_ROW,
-        ("run_id",),
+        ("run_id", "correlation_id"),
         mutable=(
             "quantity",
             "price",
@@ -67,8 +83,16 @@ _ALL = (
             "fills",
         ),
         order=("sequence", "client_order_id"),
+        derived={"correlation_id": _ID_OF_SIGNAL},
     ),
-    Table("fills", ("fill_id",), rows.FILL_ROW, ("run_id", "posted_at"), order=("sequence", "fill_id")),
+    Table(
+        "fills",
+        ("fill_id",),
+        rows.FILL_ROW,
+        ("run_id", "posted_at", "correlation_id"),
+        order=("sequence", "fill_id"),
+        derived={"correlation_id": _ID_OF_ORDER},
+    ),
     Table(
         "postings",
         ("posting_id",),
@@ -147,8 +171,49 @@ _OF_MARKET_DATA = (
         order=data_rows.SERIES_KEY,
     ),
 )
+_OF_SESSIONS = (
+    Table(
+        "sessions",
+        ("session_id",),
+        row_frames.SESSION_ROW,
+        mutable=("state", "flow_run_id", "ends_at", "heartbeat_at", "ended_at", "reason", "document"),
+        order=("started_at", "session_id"),
+    ),
+    Table("transitions", ("session_id", "sequence"), row_frames.TRANSITION_ROW, order=("session_id", "sequence")),
+    Table(
+        "controls",
+        ("control_id",),
+        row_frames.CONTROL_ROW,
+        mutable=("session_id", "applied_at", "outcome"),
+        order=("requested_at", "control_id"),
+    ),
+    Table("outbox", ("event_id",), row_frames.OUTBOX_ROW, ("redis_at", "prefect_at"), order=("name", "sequence")),
+    Table(
+        "alerts",
+        ("alert_id",),
+        row_frames.ALERT_ROW,
+        mutable=("state", "sent_at", "repeats", "error"),
+        order=("raised_at", "alert_id"),
+    ),
+    Table(
+        "interventions",
+        ("account", "symbol", "opened_at"),
+        row_frames.INTERVENTION_ROW,
+        ("run_id", "recorded_at"),
+        order=("opened_at", "symbol"),
+    ),
+    Table("desk_risk", ("name",), row_frames.DESK_RISK_ROW, mutable=("document", "updated_at"), order=("name",)),
+    Table(
+        "pending_candles",
+        row_frames.PENDING_KEY,
+        row_frames.PENDING_CANDLE_ROW,
+        order=row_frames.PENDING_KEY,
+    ),
+)
 
-TABLES: Mapping[str, Table] = MappingProxyType({table.name: table for table in (*_ALL, *_OF_BACKTESTS, *_OF_MARKET_DATA)})
+TABLES: Mapping[str, Table] = MappingProxyType(
+    {table.name: table for table in (*_ALL, *_OF_BACKTESTS, *_OF_MARKET_DATA, *_OF_SESSIONS)}
+)
 
 
 def quoted(column: str) -> str:

@@ -20,12 +20,16 @@ def stage(connection: Connection, table: Table, frame: pl.DataFrame, run_id: str
     Columns as for ``checked``; bookkeeping is added where the frame does not bring it. Raises InvariantViolated as it does.
     """
     frame = checked(table, frame)
-    bookkeeping = {"run_id": pl.lit(run_id, TEXT)} | {
-        name: pl.lit(recorded_at).cast(TIME) for name in ("recorded_at", "posted_at")
-    }
-    bookkeeping["settled_at"] = pl.lit(None, TIME)
-    frame = frame.with_columns(bookkeeping[column].alias(column) for column in table.bookkeeping if column not in frame.columns)
-    return stage_checked(connection, table, frame)
+    return stage_checked(connection, table, booked(table, frame, pl.lit(run_id, TEXT), pl.lit(recorded_at).cast(TIME)))
+
+
+def booked(table: Table, frame: pl.DataFrame, run_id: pl.Expr | pl.Series, recorded_at: pl.Expr | pl.Series) -> pl.DataFrame:
+    """The frame with the bookkeeping that it does not bring: of one run, or of a run a row."""
+    never = pl.lit(None, TIME)
+    values = {"run_id": run_id, "recorded_at": recorded_at, "posted_at": recorded_at, "settled_at": never}
+    values |= {"redis_at": never, "prefect_at": never}
+    missing = [name for name in table.bookkeeping if name not in frame.columns and name not in table.derived]
+    return frame.with_columns(values[name].alias(name) for name in missing)
 
 
 def stage_checked(connection: Connection, table: Table, frame: pl.DataFrame) -> int:
@@ -107,10 +111,12 @@ def change(connection: Connection, table: Table, columns: tuple[str, ...], settl
     return _update(connection, table, columns, f"NOT ({settled})")
 
 
-def replace_positions(connection: Connection, account: str, staged: int) -> int:
-    """The staged rows become the account's positions, all others of it go. The number of positions."""
-    gone = "AND symbol NOT IN (SELECT symbol FROM new_positions)" if staged else ""
-    connection.execute(f"DELETE FROM positions WHERE account = $account {gone}", {"account": account})
+def replace_positions(connection: Connection, staged: int) -> int:
+    """The staged rows become the positions of the accounts in `new_checkpoints`, all others of these go. The number staged."""
+    connection.execute(
+        """DELETE FROM positions old WHERE account IN (SELECT account FROM new_checkpoints)
+            AND NOT EXISTS (SELECT 1 FROM new_positions new WHERE new.account = old.account AND new.symbol = old.symbol)"""
+    )
     if staged:
         put(connection, TABLES["positions"])
     return staged
@@ -144,7 +150,8 @@ def refuse_other_content(connection: Connection, table: Table, columns: tuple[st
 
 def _insert_missing(connection: Connection, table: Table) -> int:
     names = ", ".join(quoted(column) for column in table.columns)
-    query = f"INSERT INTO {table.name} ({names}) SELECT {names} FROM new_{table.name} ON CONFLICT DO NOTHING"
+    cells = ", ".join(table.derived.get(column, f"new.{quoted(column)}") for column in table.columns)
+    query = f"INSERT INTO {table.name} ({names}) SELECT {cells} FROM new_{table.name} new ON CONFLICT DO NOTHING"
     return int(connection.execute(query).fetchall()[0][0])
 
 
