@@ -14,6 +14,8 @@ from candlewick.monitoring.from_settings import trading_hours
 from candlewick.settings_monitoring import SignalSettings
 from candlewick.timeframes import DAY_MS, MINUTE_MS, format_utc, parse_utc
 
+# exchange_calendars 4.13 with pandas 3.1.
+pytestmark = pytest.mark.filterwarnings("ignore:Series.values returning an ndarray that drops timezone:DeprecationWarning")
 GOLDEN = Path(__file__).parent / "golden" / "calendars"
 ROWS = [
     pytest.param(file.stem, row, id=f"{file.stem} {row['at']}")

@@ -60,14 +60,14 @@ def fold_regimes(
     any volatility at all is a high one.
     """
     codes = np.zeros(strength.size, dtype=np.int64)
-    is_high, is_trend = False, False
+    is_high, has_direction = False, False
     regime, said, times = 0, 0, 0
     for bar in range(warmup, strength.size):
         level = leave if is_high else enter
         is_high = volatility[bar] > 0.0 and volatility[bar] >= level * usual[bar]
-        begins = strength[bar] >= trend_adx and steepness[bar] >= least_slope
-        is_trend = begins or (is_trend and strength[bar] >= range_adx)
-        says = _HIGH_VOLATILITY if is_high else _TREND if is_trend else _RANGE
+        has_direction = strength[bar] >= (range_adx if has_direction else trend_adx)
+        calm = _TREND if has_direction and steepness[bar] >= least_slope else _RANGE
+        says = _HIGH_VOLATILITY if is_high else calm
         times = times + 1 if says == said else 1
         said = says
         if times >= confirm_bars or bar == warmup:

@@ -4,8 +4,8 @@ Three measures, all of closed bars only: the ADX; the realised volatility agains
 of a moving average of the closes. Two switches with a band each say what a bar is:
 
 * high volatility goes on at and above ``volatility_enter`` times the usual level, and off below ``volatility_leave`` times it;
-* a trend goes on at an ADX of ``trend_adx`` and more while the slope is ``slope_bps`` or more either way, and off at an ADX below
-  ``range_adx``.
+* direction goes on at an ADX of ``trend_adx`` and more, and off below ``range_adx``; with direction, and a slope of ``slope_bps``
+  or more either way, a bar says trend.
 
 High volatility goes before trend, and what is neither is a range. The regime follows what the bars say once ``confirm_bars``
 bars in a row have said the same. A bar's regime depends on that bar and those before it; later ones never change it.
