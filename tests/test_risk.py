@@ -443,7 +443,7 @@ def test_a_limit_on_groups_needs_a_group() -> None:
 
 
 @given(desks())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_what_is_approved_is_approved_again_as_a_whole_once_the_refused_are_gone(desk: Desk) -> None:
     first = assess(desk.state, desk.rules, desk.books, desk.proposals, AT_MS)
     gone = {one.entry.client_order_id for one in first.refused}
@@ -453,7 +453,7 @@ def test_what_is_approved_is_approved_again_as_a_whole_once_the_refused_are_gone
 
 
 @given(desks())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_approved_and_refused_are_the_proposals_each_in_their_order(desk: Desk) -> None:
     found = assess(desk.state, desk.rules, desk.books, desk.proposals, AT_MS)
     refused = [one.entry for one in found.refused]
@@ -463,7 +463,7 @@ def test_approved_and_refused_are_the_proposals_each_in_their_order(desk: Desk) 
 
 
 @given(desks())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_the_same_close_assessed_twice_changes_nothing_more(desk: Desk) -> None:
     """A session that committed and died before it said so asks again, with the state of then."""
     first = assess(desk.state, desk.rules, desk.books, desk.proposals, AT_MS)
@@ -473,7 +473,7 @@ def test_the_same_close_assessed_twice_changes_nothing_more(desk: Desk) -> None:
 
 
 @given(desks())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_the_state_survives_its_document_and_decides_the_same(desk: Desk) -> None:
     stored = RiskState.from_document(json.loads(json.dumps(desk.state.to_document(), sort_keys=True)))
     assert assess(stored, desk.rules, desk.books, desk.proposals, AT_MS) == assess(
@@ -482,7 +482,7 @@ def test_the_state_survives_its_document_and_decides_the_same(desk: Desk) -> Non
 
 
 @given(desks())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_a_desk_within_its_limits_stays_within_them(desk: Desk) -> None:
     found = assess(desk.state, desk.rules, desk.books, desk.proposals, AT_MS)
     if found.blocks_entries:
