@@ -32,6 +32,6 @@ def test_a_desks_status_is_one_artifact_that_moves_on_and_comes_back_when_it_was
     kept = next(row for row in found if UUID(row["id"]) == first)
     assert "QUARANTINED 1000PEPE/USDT:USDT" in kept["data"]
     assert kept["description"].startswith("RUNNING  desk My.Desk")
-    latest = httpx.get(f"{prefect_server}/artifacts/{key}/latest", trust_env=False).raise_for_status().json()
+    (latest,) = httpx.post(f"{prefect_server}/artifacts/latest/filter", json=body, trust_env=False).raise_for_status().json()
     assert UUID(latest["latest_id"]) == anew
     assert "QUARANTINED" in latest["data"]
