@@ -1,310 +1,286 @@
-"""The bus of a session: everybody sees every event of their kind, in one order, and nobody's failure is another's."""
+"""Committed events reach Redis, each at least once and in order, whatever dies meanwhile."""
 
+import json
+import re
+import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from pydantic import SecretStr
 
-from candlewick.monitoring.bus import FAILURES_KEPT, EventBus, HandlerFailure
-from candlewick.monitoring.events import DataFetchFailed, Event, IndicatorsUpdated, NewCandle, SignalGenerated
-from tests.monitoring_events import candle, fetch_failed, indicators, signal
+from blocks.event_bus import OutboxSender, RedisStream
+from candlewick.errors import EventBusUnavailable, SettingsError
+from candlewick.monitoring.events import event_id
+from candlewick.monitoring.rows import OutboxEvent
+from tests.prefect_server import free_port
+from tests.redis_server import RedisServer, redis_server
 
-
-def note(log: list[str], who: str) -> Callable[[Event], None]:
-    """A handler that writes down who was told what."""
-    return lambda event: log.append(f"{who} {event.kind}")
-
-
-def refuse(event: Event) -> None:
-    raise ValueError(f"no {event.kind}")
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "monitoring.md"
+STREAM = "candlewick:events"
+_LIMIT_S = 30.0
 
 
-class TestWhoIsTold:
-    def test_a_handler_is_told_of_its_kind_and_of_no_other(self) -> None:
-        bus, log = EventBus(), []
-        bus.subscribe(NewCandle, note(log, "a"), "a")
-        bus.publish(candle())
-        bus.publish(fetch_failed())
-        assert log == ["a candle.new"]
-
-    def test_who_subscribes_to_event_is_told_of_everything(self) -> None:
-        bus, log = EventBus(), []
-        bus.subscribe(Event, note(log, "a"), "a")
-        bus.publish(candle())
-        bus.publish(fetch_failed())
-        assert log == ["a candle.new", "a data.failed"]
-
-    def test_handlers_are_told_in_the_order_they_subscribed_in_whatever_kind_they_asked_for(self) -> None:
-        bus, log = EventBus(), []
-        for name, kind in (("a", Event), ("b", NewCandle), ("c", Event), ("d", NewCandle)):
-            bus.subscribe(kind, note(log, name), name)
-        bus.publish(candle())
-        assert log == [f"{name} candle.new" for name in "abcd"]
-
-    def test_who_subscribes_later_is_told_of_a_kind_that_was_published_before(self) -> None:
-        bus, log = EventBus(), []
-        bus.publish(candle())
-        bus.subscribe(NewCandle, note(log, "late"), "late")
-        bus.publish(candle())
-        assert log == ["late candle.new"]
-
-    def test_who_unsubscribes_is_told_nothing_any_more_and_may_do_so_twice(self) -> None:
-        bus, log = EventBus(), []
-        leave = bus.subscribe(NewCandle, note(log, "a"), "a")
-        bus.subscribe(NewCandle, note(log, "b"), "b")
-        bus.publish(candle())
-        leave()
-        leave()
-        bus.publish(candle())
-        assert log == ["a candle.new", "b candle.new", "b candle.new"]
-
-    def test_one_handler_under_two_names_is_two_subscriptions(self) -> None:
-        bus, log = EventBus(), []
-        handler = note(log, "a")
-        leave = bus.subscribe(NewCandle, handler, "one")
-        bus.subscribe(NewCandle, handler, "two")
-        leave()
-        bus.publish(candle())
-        assert log == ["a candle.new"]
-
-    def test_a_handler_that_another_unsubscribes_does_not_get_the_event_at_hand(self) -> None:
-        bus, log = EventBus(), []
-        bus.subscribe(NewCandle, lambda _: leave(), "first")
-        leave = bus.subscribe(NewCandle, note(log, "second"), "second")
-        bus.publish(candle())
-        assert log == []
-
-    def test_a_handler_subscribed_during_a_delivery_begins_with_the_next_event(self) -> None:
-        bus, log = EventBus(), []
-        bus.subscribe(NewCandle, lambda event: bus.subscribe(NewCandle, note(log, "new"), "new") and None, "first")
-        bus.publish(candle())
-        assert log == []
-        bus.publish(candle())
-        assert log == ["new candle.new"]
+def events_of(count: int, first: int = 1) -> list[OutboxEvent]:
+    """Fills with sequences from ``first`` on."""
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    return [
+        OutboxEvent(
+            event_id=event_id("fill", f"cw-entry-{number}.1"), name="desk", sequence=number, kind="fill",
+            account="desk.BTC-USDT", symbol="BTC/USDT", at=began + timedelta(minutes=number),
+            correlation_id=f"sample:BTC/USDT:1m:{number}", causation_id=None, session_id="session-1",
+            document={"fill_id": f"cw-entry-{number}.1", "price": "100.05"},
+        )
+        for number in range(first, first + count)
+    ]  # fmt: skip
 
 
-class TestOrder:
-    def test_what_a_handler_publishes_comes_after_the_event_at_hand_has_reached_everybody(self) -> None:
-        bus, log = EventBus(), []
-        bus.subscribe(NewCandle, lambda event: bus.publish(indicators(event)), "indicators")
-        bus.subscribe(IndicatorsUpdated, lambda event: bus.publish(signal(event)), "strategy")
-        bus.subscribe(Event, note(log, "page"), "page")
-        bus.subscribe(Event, note(log, "metrics"), "metrics")
-        bus.publish(candle())
-        kinds = ["candle.new", "indicators.updated", "signal.generated"]
-        assert log == [f"{who} {kind}" for kind in kinds for who in ("page", "metrics")]
-
-    def test_when_publish_returns_everything_that_followed_is_done(self) -> None:
-        bus, heard = EventBus(), []
-        bus.subscribe(NewCandle, lambda event: bus.publish(indicators(event)), "indicators")
-        bus.subscribe(IndicatorsUpdated, lambda event: bus.publish(signal(event)), "strategy")
-        bus.subscribe(SignalGenerated, heard.append, "execution")
-        bus.publish(candle())
-        assert [event.correlation_id for event in heard] == ["bar-0"]
-        assert (bus.lag, bus.published) == (0, 3)
-
-    def test_a_chain_of_any_length_does_not_recurse(self) -> None:
-        bus, left = EventBus(), [20_000]
-
-        def again(event: NewCandle) -> None:
-            left[0] -= 1
-            if left[0]:
-                bus.publish(event)
-
-        bus.subscribe(NewCandle, again, "again")
-        bus.publish(candle())
-        assert (left, bus.published, bus.failures) == ([0], 20_000, 0)
-
-    @given(children=st.lists(st.integers(0, 3), max_size=12), failing=st.sets(st.integers(0, 2)), queued=st.booleans())
-    def test_every_handler_sees_every_event_once_in_the_order_of_publication(
-        self, children: list[int], failing: set[int], queued: bool
-    ) -> None:
-        """``children``: how many events the first handler publishes over the first, second, ... event it gets."""
-        bus, plan, seen = EventBus(queued=queued), iter(children), ([], [], [])
-
-        def handler(number: int) -> Callable[[NewCandle], None]:
-            def handle(event: NewCandle) -> None:
-                seen[number].append(event)
-                for _ in range(next(plan, 0) if number == 0 else 0):
-                    bus.publish(candle(bus.published))
-                if number in failing:
-                    raise ValueError
-
-            return handle
-
-        for number in range(3):
-            bus.subscribe(NewCandle, handler(number), str(number))
-        bus.publish(candle(0))
-        bus.drain()
-        assert list(bus.history) == seen[0] == seen[1] == seen[2]
-        assert [event.close for event in seen[0]] == list(range(bus.published))
-        assert bus.failures == len(failing) * bus.published
+def ids_of(events: Sequence[OutboxEvent]) -> list[str]:
+    return [event.event_id for event in events]
 
 
-class TestFailures:
-    def test_a_handler_that_raises_stops_neither_the_others_nor_the_publisher(self) -> None:
-        bus, log = EventBus(), []
-        bus.subscribe(NewCandle, refuse, "broken")
-        bus.subscribe(NewCandle, note(log, "b"), "b")
-        bus.publish(candle(1))
-        bus.publish(candle(2))
-        assert log == ["b candle.new"] * 2
-        assert bus.failures == 2
-
-    def test_a_failure_says_which_handler_failed_over_which_event_and_how(self) -> None:
-        bus, told = EventBus(), []
-        bus.on_failure(told.append)
-        bus.subscribe(NewCandle, refuse, "strategy BTC/USDT")
-        event = candle()
-        bus.publish(event)
-        assert bus.last_failures == tuple(told)
-        assert (told[0].event, told[0].handler_name, str(told[0].error)) == (event, "strategy BTC/USDT", "no candle.new")
-
-    def test_a_failure_is_told_before_the_next_handler_and_what_is_published_over_it_comes_after_all(self) -> None:
-        bus, log = EventBus(), []
-
-        def told(failure: HandlerFailure) -> None:
-            log.append(f"told {failure.handler_name}")
-            bus.publish(fetch_failed())
-
-        bus.on_failure(told)
-        bus.subscribe(NewCandle, refuse, "broken")
-        bus.subscribe(Event, note(log, "b"), "b")
-        bus.publish(candle())
-        assert log == ["told broken", "b candle.new", "b data.failed"]
-
-    def test_a_callback_that_raises_is_a_failure_too_and_the_other_callbacks_are_told(self) -> None:
-        bus, told = EventBus(), []
-
-        def broken(failure: HandlerFailure) -> None:
-            raise RuntimeError("no line to the desk")
-
-        bus.on_failure(broken)
-        bus.on_failure(told.append)
-        bus.subscribe(NewCandle, refuse, "strategy")
-        bus.publish(candle())
-        assert [failure.handler_name for failure in told] == ["strategy"]
-        assert [failure.handler_name for failure in bus.last_failures] == ["strategy", "on_failure of strategy"]
-        assert bus.failures == 2
-
-    @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
-    def test_an_interrupt_is_no_failure_of_a_handler_and_what_waited_is_not_lost(self, interrupt: type[BaseException]) -> None:
-        bus, log, interrupts = EventBus(), [], [interrupt()]
-
-        def interrupted(event: NewCandle) -> None:
-            bus.publish(fetch_failed())
-            if interrupts:
-                raise interrupts.pop()
-
-        bus.subscribe(NewCandle, interrupted, "interrupted")
-        bus.subscribe(DataFetchFailed, note(log, "b"), "b")
-        with pytest.raises(interrupt):
-            bus.publish(candle())
-        assert (bus.failures, bus.lag, log) == (0, 1, [])
-        bus.drain()
-        assert (bus.lag, log) == (0, ["b data.failed"])
+def eventually(happens: Callable[[], bool]) -> None:
+    """Wait until it happens, or fail."""
+    until = time.monotonic() + _LIMIT_S
+    while not happens():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.005)
 
 
-class TestMemory:
-    def test_the_newest_events_are_remembered_and_no_more_than_asked_for(self) -> None:
-        bus = EventBus(history=3)
-        for number in range(5):
-            bus.publish(candle(number))
-        assert [event.event_id for event in bus.history] == ["candle.new-2", "candle.new-3", "candle.new-4"]
-        assert bus.published == 5
-
-    def test_failures_are_counted_without_end_and_the_newest_are_kept(self) -> None:
-        bus = EventBus()
-        bus.subscribe(NewCandle, refuse, "broken")
-        for number in range(FAILURES_KEPT + 10):
-            bus.publish(candle(number))
-        assert bus.failures == FAILURES_KEPT + 10
-        assert [failure.event.event_id for failure in bus.last_failures] == [
-            f"candle.new-{number}" for number in range(10, FAILURES_KEPT + 10)
-        ]
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path) as server:
+        yield server
 
 
-class TestQueued:
-    def test_a_queued_bus_delivers_when_it_is_drained_and_says_how_far_behind_it_is(self) -> None:
-        bus, log = EventBus(queued=True), []
-        bus.subscribe(NewCandle, lambda event: bus.publish(indicators(event)), "indicators")
-        bus.subscribe(Event, note(log, "page"), "page")
-        bus.publish(candle(1))
-        bus.publish(candle(2))
-        assert (log, bus.lag, len(bus.history)) == ([], 2, 2)
-        bus.drain()
-        assert log == ["page candle.new"] * 2 + ["page indicators.updated"] * 2
-        assert (bus.lag, bus.published) == (0, 4)
+def stream_of(server: RedisServer, max_length: int = 100_000) -> RedisStream:
+    return RedisStream(server.url, STREAM, max_length, timeout_s=5)
 
 
-class TestThreads:
-    @pytest.mark.parametrize("queued", [False, True])
-    def test_two_threads_publish_in_one_order_that_every_handler_sees(self, queued: bool) -> None:
-        bus, seen, inside, events = EventBus(history=10_000, queued=queued), ([], []), [], 500
+@contextmanager
+def sender_of(stream: RedisStream, limit: int = 10_000) -> Iterator[OutboxSender]:
+    sender = OutboxSender(stream, None, limit=limit, backoff_s=(0.01, 0.05))
+    try:
+        yield sender
+    finally:
+        sender.close(5)
 
-        def first(event: NewCandle) -> None:
-            inside.append(event)
-            assert len(inside) == 1
-            seen[0].append(event)
 
-        def second(event: NewCandle) -> None:
-            seen[1].append(event)
-            inside.pop()
+def kept(server: RedisServer) -> list[dict[str, str]]:
+    """All entries of the stream, oldest first."""
+    return [fields for _, fields in server.client.xrange(STREAM)]
 
-        bus.subscribe(NewCandle, first, "first")
-        bus.subscribe(NewCandle, second, "second")
-        start = threading.Barrier(2)
 
-        def publish(symbol: str) -> None:
-            start.wait()
-            for number in range(events):
-                bus.publish(candle(number, symbol))
+def collect(sender: OutboxSender, found: list[str], count: int) -> None:
+    """Add what is delivered to ``found`` until there are that many."""
 
-        threads = [threading.Thread(target=publish, args=(symbol,)) for symbol in ("BTC/USDT", "ETH/USDT")]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        bus.drain()
-        assert bus.failures == 0
-        assert list(bus.history) == seen[0] == seen[1]
-        for symbol in ("BTC/USDT", "ETH/USDT"):
-            assert [event.close for event in seen[0] if event.symbol == symbol] == list(range(events))
+    def enough() -> bool:
+        found.extend(sender.take_delivered().get("redis", ()))
+        return len(found) >= count
 
-    def test_a_thread_that_publishes_while_another_delivers_returns_when_its_event_is_delivered(self) -> None:
-        bus, log = EventBus(), []
-        entered, go_on = threading.Event(), threading.Event()
+    eventually(enough)
 
-        def slow(event: NewCandle) -> None:
-            entered.set()
-            go_on.wait(10)
-            log.append("slow")
 
-        bus.subscribe(NewCandle, slow, "slow")
-        bus.subscribe(DataFetchFailed, note(log, "b"), "b")
-        thread = threading.Thread(target=bus.publish, args=(candle(),))
-        thread.start()
-        entered.wait(10)
-        other = threading.Thread(target=bus.publish, args=(fetch_failed(),))
-        other.start()
-        while bus.lag == 0:
-            assert other.is_alive()
-        assert bus.history[-1].kind == "data.failed"
-        go_on.set()
-        other.join(10)
-        assert log == ["slow", "b data.failed"]
-        thread.join(10)
+def test_an_entry_of_the_stream_has_every_field_as_text(redis: RedisServer) -> None:
+    event = events_of(1)[0]
+    assert stream_of(redis).send([event]) == (event.event_id,)
+    entry = kept(redis)[0]
+    assert json.loads(entry.pop("document")) == {"fill_id": "cw-entry-1.1", "price": "100.05"}
+    assert entry == {
+        "event_id": event.event_id, "kind": "fill", "name": "desk", "sequence": "1", "account": "desk.BTC-USDT",
+        "symbol": "BTC/USDT", "at": "2026-01-01T00:01:00Z", "correlation_id": "sample:BTC/USDT:1m:1", "causation_id": "",
+        "session_id": "session-1",
+    }  # fmt: skip
 
-    def test_reading_does_not_wait_for_handlers(self) -> None:
-        bus, read = EventBus(), []
 
-        def look(event: NewCandle) -> None:
-            thread = threading.Thread(target=lambda: read.append((bus.lag, len(bus.history), bus.last_failures, bus.published)))
-            thread.start()
-            thread.join(10)
+def test_nothing_is_lost_when_redis_is_killed_in_the_middle_and_comes_back(redis: RedisServer) -> None:
+    events, delivered = events_of(6000), list[str]()
+    with sender_of(stream_of(redis)) as sender:
+        sender.offer(events[:3000])
+        collect(sender, delivered, 500)
+        redis.kill()
+        sender.offer(events[3000:])
+        eventually(lambda: sender.connected is False)
+        assert sender.waiting["redis"] > 0
+        assert "redis" in sender.down_s
+        redis.start()
+        collect(sender, delivered, len(events))
+        assert (sender.connected, sender.waiting, dict(sender.down_s)) == (True, {"redis": 0}, {})
+    assert delivered == ids_of(events)
+    entries = kept(redis)
+    assert list(dict.fromkeys(entry["event_id"] for entry in entries)) == ids_of(events)
+    assert len({tuple(entry.items()) for entry in entries}) == len(events), "a repeat is not what it repeats"
 
-        bus.subscribe(NewCandle, look, "look")
-        bus.publish(candle())
-        assert read == [(0, 1, (), 1)]
+
+def test_a_session_that_died_before_it_noted_the_delivery_sends_the_same_ids_again(redis: RedisServer) -> None:
+    events = events_of(20)
+    for _ in range(2):  # the second one is offered what the store still has as undelivered
+        with sender_of(stream_of(redis)) as sender:
+            sender.offer(events)
+            collect(sender, [], 20)
+    found = [entry["event_id"] for entry in kept(redis)]
+    assert found == ids_of(events) * 2
+
+
+@contextmanager
+def cut_after(server: RedisServer, answers: int) -> Iterator[int]:
+    """A port that leads to the server and hangs up for good behind so many confirmed entries."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    confirmed = re.compile(rb"\$\d+\r\n\d+-\d+\r\n")
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        with client, socket.create_connection(("127.0.0.1", server.port)) as upstream:
+            threading.Thread(target=_pump, args=(client, upstream), daemon=True).start()
+            seen = b""
+            while chunk := upstream.recv(65536):
+                before, seen = len(seen), seen + chunk
+                ends = [found.end() for found in confirmed.finditer(seen)]
+                if len(ends) >= answers:
+                    client.sendall(seen[before : ends[answers - 1]])
+                    client.shutdown(socket.SHUT_RDWR)
+                    return
+                client.sendall(chunk)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.close()
+        thread.join(5)
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while chunk := source.recv(65536):
+            target.sendall(chunk)
+    except OSError:
+        return
+
+
+def test_a_pipeline_that_dies_half_way_confirms_what_was_confirmed(redis: RedisServer) -> None:
+    events = events_of(10)
+    with cut_after(redis, answers=4) as port:
+        stream = RedisStream(SecretStr(f"redis://127.0.0.1:{port}"), STREAM, 1000, timeout_s=5)
+        assert stream.send(events) == tuple(ids_of(events)[:4])
+    with pytest.raises(EventBusUnavailable, match="took no event"):
+        stream.send(events[4:])
+
+
+def test_the_stream_keeps_about_as_many_events_as_it_may(redis: RedisServer) -> None:
+    stream = stream_of(redis, max_length=300)
+    stream.send(events_of(5000))
+    assert 300 <= redis.client.xlen(STREAM) <= 500
+
+
+def test_offering_waits_for_nobody_and_takes_no_more_memory_than_allowed(redis: RedisServer) -> None:
+    events = events_of(100)
+    redis.kill()
+    with sender_of(stream_of(redis), limit=30) as sender:
+        for event in events:
+            sender.offer([event])
+        assert sender.waiting == {"redis": 100}
+        assert sender.behind() == {}, "there is no room yet"
+        redis.start()
+        delivered: list[str] = []
+        collect(sender, delivered, 30)
+        assert sender.behind() == {"redis": 31}
+        sender.offer_again("redis", events[30:50])
+        collect(sender, delivered, 50)
+        assert sender.waiting == {"redis": 50}
+        assert sender.behind() == {"redis": 51}
+        sender.offer(events_of(1, first=101))
+        sender.offer_again("redis", [*events[50:70], *events_of(1, first=101)])
+        collect(sender, delivered, 71)
+        assert (sender.behind(), sender.waiting) == ({}, {"redis": 0})
+    assert delivered == ids_of([*events[:70], *events_of(1, first=101)])
+
+
+def test_events_that_are_offered_twice_are_sent_once(redis: RedisServer) -> None:
+    events = events_of(10)
+    with sender_of(stream_of(redis)) as sender:
+        sender.offer(events)
+        sender.offer(events)
+        collect(sender, [], 10)
+    assert [entry["event_id"] for entry in kept(redis)] == ids_of(events)
+
+
+def test_closing_sends_what_waits(redis: RedisServer) -> None:
+    with sender_of(stream_of(redis)) as sender:
+        sender.offer(events_of(2000))
+    assert len(kept(redis)) == 2000
+
+
+def test_a_redis_that_is_not_there_is_told_without_a_secret(caplog: pytest.LogCaptureFixture) -> None:
+    url = SecretStr(f"redis://desk:open-sesame@127.0.0.1:{free_port()}/3")
+    stream = RedisStream(url, STREAM, 1000, timeout_s=1)
+    with pytest.raises(EventBusUnavailable, match=rf"^Redis at {stream.address} took no event: ConnectionError") as raised:
+        stream.send(events_of(1))
+    with sender_of(stream) as sender:
+        eventually(lambda: sender.connected is False)
+        assert stream.address in sender.errors["redis"]
+        assert "open-sesame" not in "".join([str(raised.value), repr(raised.value), sender.errors["redis"], caplog.text])
+
+
+def test_a_wrong_password_is_told_without_it(tmp_path: Path) -> None:
+    with redis_server(tmp_path, password="open-sesame") as server:
+        wrong = RedisStream(SecretStr(f"redis://:closed-sesame@127.0.0.1:{server.port}"), STREAM, 1000, timeout_s=5)
+        with pytest.raises(EventBusUnavailable, match="AuthenticationError") as raised:
+            wrong.check()
+        assert "sesame" not in str(raised.value)
+        right = RedisStream(server.url, STREAM, 1000, timeout_s=5)
+        assert len(right.send(events_of(3))) == 3
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:6379", "redis://127.0.0.1:open-sesame"])
+def test_an_address_that_is_none_is_refused_without_being_shown(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"events\.redis_url") as raised:
+        RedisStream(SecretStr(url), STREAM, 1000, timeout_s=1)
+    assert url not in str(raised.value)
+
+
+def test_a_name_that_holds_something_else_than_a_stream_is_said(redis: RedisServer) -> None:
+    redis.client.set(STREAM, "taken")
+    with pytest.raises(EventBusUnavailable, match="WRONGTYPE"):
+        stream_of(redis).send(events_of(2))
+
+
+def test_a_sender_without_sinks_takes_events_and_does_nothing() -> None:
+    sender = OutboxSender(None, None)
+    sender.offer(events_of(3))
+    assert (sender.sinks, sender.connected, dict(sender.waiting), dict(sender.take_delivered())) == ((), None, {}, {})
+    sender.close(1)
+
+
+def test_the_consumer_group_in_the_documentation_handles_every_event_once(redis: RedisServer) -> None:
+    """The page's own code runs here: two readers of one group, one of which dies with entries it did not acknowledge."""
+    page = DOCS.read_text(encoding="utf-8").partition("### For other programs")[2]
+    code = page.partition("```python\n")[2].partition("```")[0]
+    assert "xreadgroup" in code
+    events = events_of(60)
+    stream_of(redis).send(events[:40])
+    stream_of(redis).send(events[20:])  # 20 repeats
+    program: dict[str, object] = {}
+    exec(compile(code, str(DOCS), "exec"), program)
+    connect, read = program["connect"], program["read"]
+    assert callable(connect)
+    assert callable(read)
+    handled: list[str] = []
+
+    def handle(event: dict[str, str]) -> None:
+        if len(handled) == 25 and "died" not in program:
+            program["died"] = True
+            raise KeyboardInterrupt
+        handled.append(event["event_id"])
+
+    client = connect(redis.url.get_secret_value())
+    with pytest.raises(KeyboardInterrupt):
+        read(client, "reader-1", handle, wait_ms=10, rounds=20)
+    read(client, "reader-1", handle, wait_ms=10, rounds=20)
+    assert handled == ids_of(events)
+    assert client.xpending(STREAM, "my-program")["pending"] == 0

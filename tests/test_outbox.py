@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import cycle, repeat
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -151,6 +152,11 @@ def test_what_is_told_of_any_market_adds_up_to_its_ledger(seed: int) -> None:
     assert fills == list(journal.fills.select("fill_id", "quantity").iter_rows())
     kept = {row["symbol"]: (row["side"], row["quantity"]) for row in journal.positions.iter_rows(named=True)}
     assert {symbol: position for symbol, position in held.items() if position[1]} == kept
+
+
+def test_the_documentation_names_every_kind_with_its_meaning() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    assert [kind for kind, meaning in EXTERNAL_KINDS.items() if f"| `{kind}` | {meaning} |" not in page] == []
 
 
 def test_a_breach_goes_out_with_the_id_it_has_inside() -> None:
