@@ -180,7 +180,7 @@ def _stale(case: _Case) -> _Objection | None:
         return None
     limit, missing = f"{limit_s:g} s", case.candidate.missing_bars
     if missing > 0:
-        return _Objection(limit, f"{missing} bars missing", f"{missing} bars are missing right before it")
+        return _Objection(limit, f"{_counted(missing)} missing", f"{_counted(missing)} missing right before it")
     age_s = (case.context.now_ms - case.candidate.closed_at_ms) / 1000
     return _Objection(limit, f"{age_s:g} s", f"{age_s:g} s old, older than {limit}") if age_s > limit_s else None
 
@@ -224,7 +224,12 @@ def _bars_since(case: _Case, counts: Callable[[Verdict], bool]) -> int | None:
 def _too_soon(bars: int | None, limit_bars: int, what: str) -> _Objection | None:
     if bars is None or bars > limit_bars:
         return None
-    return _Objection(f"{limit_bars} bars", f"{bars} bars", f"{what} {bars} bars before it, and {limit_bars} have to pass")
+    reason = f"{what} {_counted(bars)} before it, and {_counted(limit_bars)} have to pass"
+    return _Objection(_counted(limit_bars), _counted(bars), reason)
+
+
+def _counted(bars: int) -> str:
+    return f"{bars} bar{'' if bars == 1 else 's'}"
 
 
 # In the order in which they are asked.
