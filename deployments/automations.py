@@ -31,6 +31,8 @@ _DEFAULT_HEARTBEAT_S = 180
 # A session that crashes as soon as it starts is not started more often than this.
 _BETWEEN_RESTARTS = timedelta(minutes=1)
 _BETWEEN_REPEATS = timedelta(minutes=5)
+# As blocks/event_bus_prefect.py names the resource of an event.
+_DESK = "{{ event.resource['prefect.resource.name'] }}"
 
 
 def crash_automation() -> AutomationCore:
@@ -82,16 +84,16 @@ def stale_automation(control: UUID) -> AutomationCore:
     """`candlewick.data.stale` → the deployment ``control`` with `pause` of the event's symbol, once in five minutes."""
     parameters = {
         "command": "pause",
-        "account": "{{ event.payload['name'] }}",
+        "account": _DESK,
         "symbol": "{{ event.payload['symbol'] }}",
-        "reason": "stale data: the last bar is {{ event.payload['age_s'] }} s old",
+        "reason": "stale data: the last bar is {{ event.payload['document']['age_s'] }} s old",
     }
     return AutomationCore(
         name=STALE,
         description="No entries on prices that are old. The symbol goes on with `python -m flows.monitoring resume --symbol`.",
         trigger=EventTrigger(
             expect={"candlewick.data.stale"},
-            for_each={"prefect.resource.id"},
+            for_each={"related:symbol:prefect.resource.id"},
             posture=Posture.Reactive,
             threshold=1,
             within=_BETWEEN_REPEATS,
@@ -103,11 +105,11 @@ def stale_automation(control: UUID) -> AutomationCore:
 def breach_automation(alert: UUID) -> AutomationCore:
     """`candlewick.risk.breached` → the deployment ``alert`` with what the event says."""
     parameters = {
-        "title": "{{ event.payload['name'] }}: {{ event.payload['document']['rule'] }} is broken",
+        "title": f"{_DESK}: {{{{ event.payload['document']['rule'] }}}} is broken",
         "body": "{{ event.payload['document']['value'] }} is beyond {{ event.payload['document']['limit'] }}; "
         "what follows: {{ event.payload['document']['action'] }}. Event {{ event.payload['event_id'] }}.",
         "severity": "critical",
-        "account": "{{ event.payload['name'] }}",
+        "account": _DESK,
     }
     return AutomationCore(
         name=BREACHED,

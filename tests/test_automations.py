@@ -2,12 +2,16 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 
+from blocks.event_bus_prefect import prefect_event
+from candlewick.json_text import Json
+from candlewick.monitoring.rows import OutboxEvent
 from candlewick.settings import load_settings
 from tests.prefect_server import api_client
 from tests.serve_fixture import CHECKOUT, wait_for
@@ -53,18 +57,24 @@ def automations(server: httpx.Client) -> dict[str, dict[str, Any]]:
     return {one["name"]: one for one in server.post("/automations/filter", json={}).raise_for_status().json()}
 
 
-def send(server: httpx.Client, event: str, resource_id: str, payload: dict[str, object]) -> None:
+def send(server: httpx.Client, kind: str, symbol: str | None, document: dict[str, Json]) -> None:
     """An event as a session sends it."""
-    from prefect.events import Event
-
-    body = Event(event=event, resource={"prefect.resource.id": resource_id}, payload=payload)
-    server.post("/events", json=[body.model_dump(mode="json")]).raise_for_status()
+    event = OutboxEvent(
+        event_id=f"{kind}-{uuid4()}", name="desk", sequence=1, kind=kind, account=None, symbol=symbol, at=datetime.now(UTC),
+        correlation_id="c", causation_id=None, session_id="s", document=document,
+    )  # fmt: skip
+    server.post("/events", json=[prefect_event(event, None)]).raise_for_status()
 
 
 def tell_stale(server: httpx.Client, symbol: str) -> None:
     """What a session tells of a symbol whose data are old."""
-    resource_id = f"candlewick.symbol.desk.{symbol.replace('/', '-')}"
-    send(server, "candlewick.data.stale", resource_id, {"name": "desk", "symbol": symbol, "age_s": 301.5, "limit_s": 300})
+    send(server, "data.stale", symbol, {"age_s": 301.5, "limit_s": 300})
+
+
+def crashes(server: httpx.Client) -> int:
+    """How many crashes of runs the server has been told of."""
+    asked = {"filter": {"event": {"name": ["prefect.flow-run.Crashed"]}}}
+    return int(server.post("/events/filter", json=asked).raise_for_status().json()["total"])
 
 
 def runs_of(server: httpx.Client, deployment_id: str) -> list[dict[str, Any]]:
@@ -155,9 +165,8 @@ def test_an_event_of_stale_data_asks_for_a_pause_of_its_symbol_and_a_repeat_for_
 def test_a_broken_limit_raises_an_alert_that_says_which_and_how_far(server: httpx.Client) -> None:
     ids = deploy(server, *NAMES)
     ensure()
-    document = {"rule": "daily_loss", "limit": "0.02", "value": "0.0213", "action": "block_entries"}
-    told: dict[str, object] = {"name": "desk", "event_id": f"risk.breached-{uuid4()}", "document": document}
-    runs = told_runs(server, ids["monitor-alert"], lambda: send(server, "candlewick.risk.breached", "candlewick.desk.desk", told))
+    document: dict[str, Json] = {"rule": "daily_loss", "limit": "0.02", "value": "0.0213", "action": "block_entries"}
+    runs = told_runs(server, ids["monitor-alert"], lambda: send(server, "risk.breached", None, document))
     given = runs[0]["parameters"]
     assert given["title"] == "desk: daily_loss is broken"
     assert given["body"].startswith("0.0213 is beyond 0.02; what follows: block_entries.")
@@ -167,7 +176,7 @@ def test_a_broken_limit_raises_an_alert_that_says_which_and_how_far(server: http
 def test_a_session_that_crashed_is_followed_by_a_new_one_but_not_by_one_after_another(server: httpx.Client) -> None:
     ids = deploy(server, *NAMES)
     ensure()
-
+    known = crashes(server)
     told_runs(server, ids["monitor-control"], lambda: tell_stale(server, "BTC/USDT"))  # the server knows the automations
 
     def crash() -> None:
@@ -181,6 +190,7 @@ def test_a_session_that_crashed_is_followed_by_a_new_one_but_not_by_one_after_an
     crash()
     wait_for(lambda: "SCHEDULED" in states(), LIMIT_S, lambda: "the automation made no run")
     crash()
+    wait_for(lambda: crashes(server) >= known + 2, LIMIT_S, lambda: "the server knows of no second crash")
     # An event of another kind that comes later shows that the server is through with the second crash.
     told_runs(server, ids["monitor-control"], lambda: tell_stale(server, "ETH/USDT"), more_than=1)
     assert states() == ["CRASHED", "CRASHED", "SCHEDULED"]
