@@ -1,8 +1,8 @@
 """Audit: replay an account from its stored inputs and compare everything the ledger says of it.
 
-Inputs are the account's row, its terms, the lake's candles and funding up to the watermark, and the opens that the checkpoint
-remembers of a bar that is not closed. The replay starts from the empty state and steps over all bars in one fold; a ledger
-that was written in any number of cycles has to be the same, bookkeeping aside (promises 1, 3 and 4).
+Inputs are the account's row, its terms, the interventions of sessions, the lake's candles and funding up to the watermark, and
+the opens that the checkpoint remembers of a bar that is not closed. The replay starts from the empty state and steps over all
+bars in one fold; a ledger that was written in any number of cycles has to be the same, bookkeeping aside (promises 1, 3 and 4).
 """
 
 import json
@@ -23,6 +23,8 @@ from candlewick.cycle import Decided, conclude, new_start, opening_rows
 from candlewick.engine.bars import Beside
 from candlewick.engine.layout import NEVER
 from candlewick.history import candles_until, digests_until
+from candlewick.monitoring.interventions import Intervention, intervened
+from candlewick.monitoring.row_frames import interventions_of
 from candlewick.rebuilding import is_outdated
 from candlewick.reports.numbers import format_count
 from candlewick.seen import forming_opens
@@ -63,12 +65,16 @@ class AuditReport:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The ledger's rows of one account, and what of them a replay starts from."""
+    """The ledger's rows of one account, and what of them a replay starts from.
+
+    ``interventions``: what sessions did to the strategy's signals, which the engine then saw as a replay has to.
+    """
 
     account: Account
     rows: Frames
     watermark_ms: int | None
     opens: Mapping[str, FormingBar | None]
+    interventions: tuple[Intervention, ...]
 
 
 def stored_account(rows: Frames) -> Account:
@@ -113,20 +119,21 @@ def read_stored(rows: Frames) -> Stored:
         prices = forming_opens(json.loads(checkpoint["seen"]))
         if json.loads(checkpoint["state"]).get("account", {}).get("opened_at", NEVER) > watermark_ms:
             opens = {symbol: FormingBar(opened_ms, price) for symbol, price in prices.items()}
-    return Stored(account, rows, watermark_ms, opens)
+    return Stored(account, rows, watermark_ms, opens, interventions_of(rows["interventions"]))
 
 
 def replay(stored: Stored, candles: Frames, funding: Frames) -> Decided:
     """The whole life of the account in one fold. ``candles`` and ``funding`` up to the watermark, by symbol."""
     account = stored.account
-    signals = {terms.version: _signals(terms, candles) for terms in account.terms}
+    signals = {terms.version: intervened(strategy_signals(terms, candles), stored.interventions) for terms in account.terms}
     start = new_start(account)
     beside = Beside(funding=funding)
     advanced = advance_account(account, start.state, candles, signals, stored.watermark_ms, stored.opens, beside)
     return conclude(start, advanced, candles, funding)
 
 
-def _signals(terms: TermsVersion, candles: Frames) -> dict[str, pl.DataFrame]:
+def strategy_signals(terms: TermsVersion, candles: Frames) -> dict[str, pl.DataFrame]:
+    """What the strategy decides at every bar, by symbol."""
     strategy = load_strategy(terms.strategy, terms.parameters)
     return {symbol: complete_signals(strategy, frame) for symbol, frame in candles.items()}
 

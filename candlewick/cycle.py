@@ -13,6 +13,7 @@ from candlewick.code_version import code_version
 from candlewick.engine.state import EngineState, open_state
 from candlewick.history import digests_until
 from candlewick.journal import Journal, opening_postings, write_journal
+from candlewick.monitoring.interventions import Intervention
 from candlewick.reports.view import AccountView, told_by_events
 from candlewick.results import Status
 from candlewick.rows import (
@@ -47,7 +48,8 @@ class Start:
     """What a cycle starts from. ``version`` is the checkpoint's, None when the account is new.
 
     ``opens`` of the forming bar, by symbol, when a cycle before has done its open phase already. ``is_outdated``: an older
-    version wrote the state, which is not in here; it has to be rebuilt.
+    version wrote the state, which is not in here; it has to be rebuilt. ``interventions``: what sessions did to the signals of
+    bars that were processed before.
     """
 
     account: Account
@@ -58,6 +60,7 @@ class Start:
     open_orders: pl.DataFrame
     created: bool
     is_outdated: bool = False
+    interventions: tuple[Intervention, ...] = ()
 
     @property
     def watermark_at(self) -> datetime | None:

@@ -11,7 +11,7 @@ from datetime import datetime
 import polars as pl
 
 from candlewick.advancing import advance_account, engine_terms
-from candlewick.audit import Stored, read_stored
+from candlewick.audit import Stored, read_stored, strategy_signals
 from candlewick.backtesting.simulation import lay_out_span, simulate
 from candlewick.comparing import FIRST, Comparison, Difference, compare_rows
 from candlewick.cycle import new_start, opening_rows
@@ -19,10 +19,9 @@ from candlewick.engine.bars import Beside
 from candlewick.engine.state import EngineState
 from candlewick.journal import Journal, Segment, write_journal
 from candlewick.json_text import Json, plain
+from candlewick.monitoring.interventions import intervened
 from candlewick.reports.numbers import format_count, format_time
 from candlewick.store.tables import TABLES
-from candlewick.strategies.catalog import load_strategy
-from candlewick.strategies.contract import complete_signals
 
 Frames = Mapping[str, pl.DataFrame]
 COMPARED = ("signals", "orders", "fills", "postings", "equity")
@@ -85,12 +84,7 @@ def _backtest(stored: Stored, candles: Frames, beside: Beside) -> tuple[Journal,
     An account that has acted on the open of a bar which is not closed yet is played up to that open.
     """
     account, until_ms = stored.account, stored.watermark_ms
-    signals = {
-        terms.version: {
-            symbol: complete_signals(load_strategy(terms.strategy, terms.parameters), frame) for symbol, frame in candles.items()
-        }
-        for terms in account.terms
-    }
+    signals = {terms.version: intervened(strategy_signals(terms, candles), stored.interventions) for terms in account.terms}
     start = new_start(account)
     state, bars = start.state, 0
     segments: tuple[Segment, ...] = ()

@@ -11,14 +11,12 @@ from candlewick.advancing import common_watermark, last_bars
 from candlewick.amending import exchange_changes
 from candlewick.announcing import announce
 from candlewick.candles import FormingBar, Series, candle_digest
-from candlewick.code_version import code_version
 from candlewick.cycle import Decided, Start, new_start
 from candlewick.engine.state import EngineState
 from candlewick.errors import (
     CandlewickError,
     LakeError,
     MarketUnavailable,
-    StrategyPeeks,
     UnknownSymbol,
     UsageError,
 )
@@ -26,15 +24,15 @@ from candlewick.findings import drop_noted, noted_findings
 from candlewick.instruments import Instrument
 from candlewick.lake import Lake
 from candlewick.market_data.coverage import Span
+from candlewick.monitoring.interventions import intervened
 from candlewick.paper_request import apply_fees, check_options, kept_terms, open_account
 from candlewick.quality.gate import check_windows
 from candlewick.rebuilding import REBUILT
 from candlewick.results import Status
 from candlewick.signal_files import load_signals, prune_signals
-from candlewick.store.backtests import Backtests
 from candlewick.store.quality import QualityStore
-from candlewick.strategies.catalog import load_strategy, strategy_code_version, strategy_document, strategy_name
-from candlewick.strategy_checks import refuse_failed
+from candlewick.strategies.catalog import load_strategy
+from candlewick.strategy_gate import refuse_peeking
 from candlewick.timeframes import floor_to_bar, format_utc, timeframe_ms
 from candlewick.windows import FetchPlan, plan_fetch, read_windows
 from flows.cycle_context import Begun, Cycle, Fetched, failure_text_of
@@ -70,9 +68,9 @@ async def begin(cycle: Cycle) -> Begun:
         instruments = await _instruments(cycle, cycle.access, symbols, start)
     if start is None:
         start = new_start(open_account(cycle.request, instruments, time.now_ms))
-        refuse_peeking(cycle, start.account)
+        _refuse_peeking(cycle, start.account)
         return Begun(start, time.now_ms, ())
-    refuse_peeking(cycle, start.account)
+    _refuse_peeking(cycle, start.account)
     changed, notices = exchange_changes(start.account, start.state, instruments)
     cycle.notices += notices
     account = replace(start.account, terms=(*start.account.terms, *changed))
@@ -89,19 +87,8 @@ async def _up_to_date(cycle: Cycle, start: Start) -> Start:
     return replace(start, state=state, is_outdated=False)
 
 
-def refuse_peeking(cycle: Cycle, account: Account) -> None:
-    """A strategy whose kept look-ahead check failed does not trade; with `--allow-peeking` that is said of every cycle.
-
-    Raises StrategyPeeks. A strategy that was never checked trades: a paper account sees no later candles.
-    """
-    strategy = load_strategy(account.current.strategy, account.current.parameters)
-    kept = Backtests(cycle.ledger.database).find_check(
-        strategy_name(strategy), strategy_document(strategy), code_version(), strategy_code_version(strategy)
-    )
-    try:
-        notice = refuse_failed(kept, allow=cycle.request.options.allow_peeking)
-    except StrategyPeeks as peeks:
-        raise StrategyPeeks(f"{peeks} with --allow-peeking") from None
+def _refuse_peeking(cycle: Cycle, account: Account) -> None:
+    notice = refuse_peeking(cycle.ledger.database, account.current, allow=cycle.request.options.allow_peeking)
     cycle.notices += [] if notice is None else [notice]
 
 
@@ -240,7 +227,7 @@ async def complete_payments(cycle: Cycle, begun: Begun, fetched: Fetched, candle
 async def compute_all_signals(
     cycle: Cycle, begun: Begun, candles: Mapping[str, pl.DataFrame]
 ) -> dict[int, dict[str, pl.DataFrame]]:
-    """Signals by version of the terms and symbol, for the versions that still act."""
+    """Signals by version of the terms and symbol, for the versions that still act; what sessions did to them before is done."""
     account, watermark_ms = begun.start.account, begun.start.state.watermark_ms
     folder = cycle.lake.scratch / "signals"
     bars = sum(frame.height for frame in candles.values())
@@ -250,7 +237,8 @@ async def compute_all_signals(
         windows = [Window(symbol, frame, candle_digest(frame)) for symbol, frame in candles.items()]
         for terms in account.acting_terms(watermark_ms):
             paths = await compute_signals(Batch(windows), terms, folder)
-            signals[terms.version] = {window.symbol: load_signals(paths[window.symbol], window.candles) for window in windows}
+            said = {window.symbol: load_signals(paths[window.symbol], window.candles) for window in windows}
+            signals[terms.version] = intervened(said, begun.start.interventions)
         prune_signals(folder)
     return signals
 

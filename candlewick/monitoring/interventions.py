@@ -61,6 +61,12 @@ def apply_interventions(signals: pl.DataFrame, interventions: Iterable[Intervent
     ).drop("replacement", "why")
 
 
+def intervened(signals: Mapping[str, pl.DataFrame], interventions: Iterable[Intervention]) -> dict[str, pl.DataFrame]:
+    """An account's signals by symbol with the replacements in them."""
+    replaced = by_symbol(interventions)
+    return {symbol: apply_interventions(frame, replaced.get(symbol, ())) for symbol, frame in signals.items()}
+
+
 def by_symbol(interventions: Iterable[Intervention]) -> Mapping[str, list[Intervention]]:
     """The same, grouped by symbol."""
     grouped: dict[str, list[Intervention]] = {}

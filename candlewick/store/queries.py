@@ -12,6 +12,8 @@ import polars as pl
 from candlewick.account import Account, read_account
 from candlewick.engine.state import EngineState
 from candlewick.errors import UnknownAccount
+from candlewick.monitoring.interventions import Intervention
+from candlewick.monitoring.row_frames import interventions_of
 from candlewick.rebuilding import is_outdated
 from candlewick.reports.view import AccountView, told_by_events
 from candlewick.rows import AMOUNT, TIME
@@ -56,11 +58,12 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class LoadedAccount:
-    """What a cycle starts from. ``open_orders`` has the content columns of `orders`."""
+    """What a cycle starts from. ``open_orders`` has the content columns of `orders`; ``interventions`` by bar and symbol."""
 
     account: Account
     checkpoint: Checkpoint | None
     open_orders: pl.DataFrame
+    interventions: tuple[Intervention, ...]
 
 
 @contextmanager
@@ -98,12 +101,15 @@ def load_accounts(database: Database, accounts: Iterable[str]) -> dict[str, Load
         terms = _by_account(read_rows(connection, "terms", wanted))
         checkpoints = _by_account(read_rows(connection, "checkpoints", wanted))
         orders = read_rows(connection, "orders", wanted, f"status = '{OPEN}'").select(*TABLES["orders"].content)
+        interventions = read_rows(connection, "interventions", wanted)
     open_orders, none_open = _by_account(orders), orders.clear()
+    replaced, none_replaced = _by_account(interventions), interventions.clear()
     return {
         name: LoadedAccount(
             read_account(row, terms[name].to_dicts()),
             _checkpoint(checkpoints[name]) if name in checkpoints else None,
             open_orders.get(name, none_open),
+            interventions_of(replaced.get(name, none_replaced)),
         )
         for row in found.to_dicts()
         for name in [str(row["account"])]
