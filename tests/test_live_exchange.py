@@ -98,6 +98,7 @@ def test_an_accelerated_clock_tells_when_on_ours_it_shows_a_time():
     pace = Pace(factor=60, start_ms=NOON_MS, began_s=1_000.0)
     assert pace.clock_ms(1_001.0) == NOON_MS + MINUTE_MS
     assert pace.at_s(NOON_MS + MINUTE_MS) == 1_001.0
+    assert Pace(60, NOON_MS, 1_000.0, NOON_MS + 5).clock_ms(2_000.0) == NOON_MS + 5
 
 
 def test_the_clock_is_accelerated_and_faults_are_forgiven_by_remote_control(live_exchange: Emulator):

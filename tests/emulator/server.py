@@ -3,9 +3,9 @@ USD-M futures in futures.py; and Kraken's and Coinbase's, which share its clock,
 
 Python: ``with Emulator(CandleBook.from_folder(folder)) as exchange: exchange.misbehave(Fault("http", status=429))``.
 HTTP: GET /_control (state), GET /_control/requests, POST /_control with any of ``now_ms`` (null: real time), ``clock_offset_ms``,
-``show_forming``, ``accelerate`` (``factor``, ``start_ms``), ``weights`` (``limit``, ``window_s``, ``ban_s``, ``patience``; begins
-a new count), ``faults`` (a list, appended), ``forgive`` (the faults so far, done first), ``clear`` (faults, log, weights and
-clock, done first).
+``show_forming``, ``accelerate`` (``factor``, ``start_ms``, ``until_ms``), ``weights`` (``limit``, ``window_s``, ``ban_s``,
+``patience``; begins a new count), ``faults`` (a list, appended), ``forgive`` (the faults so far, done first), ``clear`` (faults,
+log, weights and clock, done first).
 """
 
 import asyncio
@@ -56,15 +56,20 @@ class LoggedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """A clock that showed ``start_ms`` when it was ``began_s`` (seconds since 1970) and runs ``factor`` times as fast as ours."""
+    """A clock that showed ``start_ms`` when it was ``began_s`` (seconds since 1970) and runs ``factor`` times as fast as ours.
+
+    At ``until_ms`` it stands still; None: never.
+    """
 
     factor: float
     start_ms: int
     began_s: float
+    until_ms: int | None = None
 
     def clock_ms(self, now_s: float) -> int:
         """What it shows when it is ``now_s``."""
-        return self.start_ms + round((now_s - self.began_s) * 1000 * self.factor)
+        shown_ms = self.start_ms + round((now_s - self.began_s) * 1000 * self.factor)
+        return shown_ms if self.until_ms is None else min(shown_ms, self.until_ms)
 
     def at_s(self, clock_ms: float) -> float:
         """When it shows ``clock_ms``, in our seconds since 1970."""
@@ -118,9 +123,9 @@ class Emulator:
         now_s = time.time()
         return (round(now_s * 1000) if self.pace is None else self.pace.clock_ms(now_s)) + self.clock_offset_ms
 
-    def accelerate(self, factor: float, start_ms: int) -> None:
-        """Let the clock run ``factor`` times as fast from now on, beginning at ``start_ms``."""
-        self.now_ms, self.pace = None, Pace(factor, start_ms, time.time())
+    def accelerate(self, factor: float, start_ms: int, until_ms: int | None = None) -> None:
+        """Let the clock run ``factor`` times as fast from now on, beginning at ``start_ms``; at ``until_ms`` it stands."""
+        self.now_ms, self.pace = None, Pace(factor, start_ms, time.time(), until_ms)
 
     def forgive(self) -> None:
         """Forget the faults; all else stays."""
