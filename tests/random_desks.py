@@ -49,7 +49,7 @@ def _entries(draw: st.DrawFn, kind: str, most: int) -> tuple[ProposedEntry, ...]
         st.sampled_from(ACCOUNTS),
         st.sampled_from(SYMBOLS),
         st.sampled_from((1, -1)),
-        st.decimals("0.01", "900", places=2),
+        st.decimals("0", "900", places=2),
         st.booleans(),
     )
     return tuple(

@@ -188,6 +188,16 @@ def test_a_limit_is_compared_exactly() -> None:
     assert assessed(rules, [held], entry("B/USDT", "5e14")).refused == ()
     found = assessed(rules, [held], entry("B/USDT", "500000000000000.000000000000000001"))
     assert [one.reason for one in found.refused] == ["gross exposure 1.5001 of equity is above the limit 1.50"]
+    tiny = replace(held, prices={"A/USDT": Decimal("100000000000000.000000000000000001")})
+    for side in (1, -1):
+        assert assessed(rules, [tiny], entry("B/USDT", "5e14", side)).approved == ()
+
+
+def test_an_entry_whose_size_is_not_known_yet_is_a_position() -> None:
+    found = assessed(RiskRules(max_positions=1), [book()], entry("A/USDT", 0), entry("B/USDT"))
+    assert symbols_of(found.approved) == ["A/USDT"]
+    again = replace(entry("A/USDT"), client_order_id="another")
+    assert assessed(RiskRules(max_positions=1), [book(waiting=(entry("A/USDT", 0),))], again).approved == (again,)
 
 
 # Losses

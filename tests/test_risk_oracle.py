@@ -36,12 +36,13 @@ def values(desk: Desk, ordered: Sequence[ProposedEntry]) -> dict[tuple[str, str]
     found: dict[tuple[str, str], Fraction] = {}
     for book in desk.books:
         for symbol, quantity in book.positions.items():
-            found[book.account, symbol] = Fraction(quantity) * Fraction(book.prices[symbol])
+            if quantity:
+                found[book.account, symbol] = Fraction(quantity) * Fraction(book.prices[symbol])
     for entry in [*(one for book in desk.books for one in book.waiting), *ordered]:
         before = found.get((entry.account, entry.symbol), Fraction(0))
         against = before > 0 > entry.side or before < 0 < entry.side
         found[entry.account, entry.symbol] = (Fraction(0) if against else before) + entry.side * Fraction(entry.notional)
-    return {position: value for position, value in found.items() if value}
+    return found
 
 
 def broken(desk: Desk, ordered: Sequence[ProposedEntry], entry: ProposedEntry) -> Iterator[str]:

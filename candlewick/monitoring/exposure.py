@@ -54,7 +54,7 @@ class Book:
 
 @dataclass(slots=True)
 class Exposure:
-    """Running totals in quote currency, 0 and more but for ``net``. ``held``: signed value by account and symbol, never 0."""
+    """Running totals in quote currency; ``held``: signed value of what is open, by account and symbol."""
 
     groups: Groups
     gross: Decimal = _NOTHING
@@ -94,10 +94,7 @@ class Exposure:
         group = self.group_of(symbol)
         if group is not None:
             self.by_group[group] = EXACT.add(self.by_group[group], rise)
-        if value:
-            self.held[account, symbol] = value
-        else:
-            self.held.pop((account, symbol), None)
+        self.held[account, symbol] = value
 
 
 def exposure_of(books: Sequence[Book], groups: Groups, deciding: Iterable[str] = ()) -> Exposure:

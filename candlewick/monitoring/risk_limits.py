@@ -12,7 +12,6 @@ from typing import NamedTuple
 from candlewick.amounts import plain
 from candlewick.monitoring.exposure import EXACT, Book, Exposure, ProposedEntry, equity_of, exposure_of
 from candlewick.monitoring.risk_state import DAILY_LOSS, KILL_SWITCH, Breach, RiskRules, RiskState, lost
-from candlewick.timeframes import MINUTE_MS
 
 EQUITY = "equity"
 MAX_POSITIONS = "max_positions"
@@ -106,7 +105,7 @@ def _blocked(entry: ProposedEntry, state: RiskState, equity: Decimal) -> Refusal
 
 def _crowded(entry: ProposedEntry, rules: RiskRules, exposure: Exposure) -> Refusal | None:
     limit, positions = rules.max_positions, exposure.open_positions + 1
-    if limit is None or entry.adds or exposure.value(entry.account, entry.symbol) or positions <= limit:
+    if limit is None or entry.adds or (entry.account, entry.symbol) in exposure.held or positions <= limit:
         return None
     return _counted(entry, MAX_POSITIONS, limit, positions, "open positions")
 
@@ -126,7 +125,7 @@ def _too_many_orders(entry: ProposedEntry, rules: RiskRules, recent: Mapping[str
     limit = rules.max_orders_per_minute
     if limit is None or entry.client_order_id in recent:  # an order that was counted before the session died is not another one
         return None
-    orders = 1 + sum(at_ms - MINUTE_MS < time <= at_ms for time in recent.values())
+    orders = 1 + sum(time <= at_ms for time in recent.values())  # older ones than a minute are forgotten already
     return None if orders <= limit else _counted(entry, MAX_ORDERS, limit, orders, "entry orders within a minute")
 
 
