@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
@@ -23,6 +24,9 @@ class PrefectEvents:
     def __init__(self, client: "SyncPrefectClient", flow_run_id: str | None = None) -> None:
         self._client = client
         self._flow_run_id = flow_run_id
+        # The settings as they are here, for the sender's thread; made once, because that takes longer than a request.
+        self._context = copy_context()
+        self._context.run(_without_retries)
 
     @property
     def address(self) -> str:
@@ -32,13 +36,10 @@ class PrefectEvents:
     def send(self, events: Sequence[OutboxEvent]) -> tuple[str, ...]:
         """Post events in one request: all of them are confirmed by an answer of 2xx. Raises EventBusUnavailable without one."""
         import httpx
-        from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
         told = [prefect_event(event, self._flow_run_id) for event in events]
         try:
-            # The client's own retries take a minute in silence; the sender tries again, and counts.
-            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
-                self._client.request("POST", "/events", json=told)
+            self._context.run(self._client.request, "POST", "/events", json=told)
         except httpx.HTTPStatusError as error:
             answer = f"{error.response.status_code}: {error.response.text[:200]}"
             raise EventBusUnavailable(f"Prefect's API at {self.address} refused {len(told)} events, {answer}") from None
@@ -50,6 +51,17 @@ class PrefectEvents:
     def close(self) -> None:
         """Let go of the connections."""
         self._client.__exit__(None, None, None)
+
+
+def _without_retries() -> None:
+    """The client's own retries take a minute in silence; the sender tries again, and counts. For the rest of this context."""
+    from prefect.context import SettingsContext, get_settings_context
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES
+
+    now = get_settings_context()
+    SettingsContext(
+        profile=now.profile, settings=now.settings.copy_with_update(updates={PREFECT_CLIENT_MAX_RETRIES: 0})
+    ).__enter__()
 
 
 def open_prefect_events(timeout_s: float, flow_run_id: str | None = None) -> PrefectEvents | None:
