@@ -87,6 +87,12 @@ def test_the_same_calendar_said_twice_is_no_contradiction() -> None:
     assert TradingHours(("AAPL=XNYS", "AAPL=NYSE")).calendar("AAPL") == "XNYS"
 
 
+def test_sessions_that_touch_are_one_opening() -> None:
+    hours, wednesday_ms = TradingHours(("EUR/USD=24/5",)), parse_utc("2026-01-14T23:59")
+    assert hours.next_close_ms("EUR/USD", wednesday_ms) == parse_utc("2026-01-17")
+    assert hours.next_open_ms("EUR/USD", wednesday_ms) == parse_utc("2026-01-19")
+
+
 def test_a_bar_is_in_session_when_any_of_its_minutes_is() -> None:
     thanksgiving_friday = parse_utc("2025-11-28")
     in_session = [SHARES.bar_is_in_session("AAPL", thanksgiving_friday + hour * HOUR_MS, HOUR_MS) for hour in range(24)]

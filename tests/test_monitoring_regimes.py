@@ -243,6 +243,12 @@ def test_the_tail_says_the_same_to_the_last_bit_wherever_the_candles_began() -> 
     assert [tail.equals(tails[0], null_equal=True) for tail in tails] == [True] * 4
 
 
+def test_the_tail_begins_anew_only_at_a_border_so_that_rows_stay_what_they_were() -> None:
+    candles = real_candles("binance_BTCUSDT_1h").head(9_000)
+    before, after = regime_tail(candles.head(8_999), DEFAULTS), regime_tail(candles, DEFAULTS)
+    assert after.head(before.height).equals(before, null_equal=True)
+
+
 def test_the_tail_of_a_market_with_gaps_has_its_warm_up_in_bars_not_in_time() -> None:
     candles = market(walk(8, 4_000)).gather_every(7)
     tail = regime_tail(candles, QUICK, block_bars=700)

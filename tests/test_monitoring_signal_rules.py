@@ -71,7 +71,10 @@ def test_an_entry_goes_out_while_the_market_is_open_and_not_at_its_last_bar() ->
 
 def test_a_daily_bar_ends_while_its_exchange_is_closed_and_may_enter_at_the_next_session() -> None:
     known = context(hours=TradingHours(("AAPL=XNYS",)))
-    assert verdict(bar(0, symbol="AAPL", length_ms=DAY_MS), SignalRules(), known).is_accepted
+    midnight_ms = parse_utc("2026-01-14")
+    daily = replace(bar(0, symbol="AAPL"), opened_at_ms=midnight_ms, closed_at_ms=midnight_ms + DAY_MS)
+    assert verdict(daily, SignalRules(), known).is_accepted
+    assert verdict(replace(daily, opened_at_ms=midnight_ms + 1), SignalRules(), known).rule == "market_closed"
 
 
 def test_a_pause_counts_from_the_bar_that_closes_in_it_until_before_its_end() -> None:
