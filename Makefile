@@ -6,11 +6,12 @@ export DO_NOT_TRACK ?= 1
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help paper serve test crash year parity check bench agreement lock clean
+.PHONY: help paper serve dashboard test crash year parity check bench agreement lock clean
 
 help:
 	@echo "make paper   paper-trade the demo account on the embedded market (sets up .venv on first use)"
 	@echo "make serve   Prefect server, work pool and worker with all deployments on this machine"
+	@echo "make dashboard  live page of the monitored desk on this machine, read only: before, beside and after its sessions"
 	@echo "make test    run the tests        make check   ruff and mypy"
 	@echo "make crash   kill cycles at many more places than make test does; SEED=n for others"
 	@echo "make year    trade a year of real candles in 365 daily cycles a strategy (make test: in cycles of fifteen days)"
@@ -41,6 +42,9 @@ paper: $(VENV)/.runtime
 
 serve: $(VENV)/.runtime
 	@$(RUN) -m deployments.serve
+
+dashboard: $(VENV)/.runtime
+	@$(RUN) -m deployments.dashboard
 
 test: $(VENV)/.dev
 	@$(RUN) -m pytest -n 2

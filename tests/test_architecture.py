@@ -72,6 +72,8 @@ LIGHT = (
     ("flows.paper_trading", ("numba", "ccxt", "plotly")),
     ("flows.backtesting", ("numba", "ccxt", "plotly", "optuna", "dask")),
     ("deployments.serve", ("prefect", "polars", "numba", "duckdb")),
+    ("deployments.dashboard.__main__", ("fastapi", "uvicorn", "polars", "duckdb")),
+    ("deployments.dashboard.server", ("prefect", "numba", "ccxt", "plotly")),
 )
 LONGEST_FUNCTION, LONGEST_FILE, LONGEST_TEST_FILE = 70, 450, 700
 
