@@ -136,6 +136,10 @@ class LedgerError(CandlewickError):
     """Base of what can go wrong with the ledger's file."""
 
 
+class AccountBusy(CandlewickError):
+    """Another cycle or session is moving the account."""
+
+
 class LedgerBusy(LedgerError):
     """Another program holds the ledger and did not let go within the time-out."""
 

@@ -184,7 +184,7 @@ def resume(
     wait: Wait = 10,
     json: JsonFlag = False,
 ) -> int:
-    """Take back what `pause` did, or the pause of a symbol whose data were stale."""
+    """Take back what `pause` did. What is paused for another reason (market closed, stale data) stays so."""
     return _ask(_Chosen(account), "resume", wait, json, symbol=symbol, reason=reason)
 
 

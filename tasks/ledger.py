@@ -9,14 +9,18 @@ from prefect.cache_policies import NO_CACHE
 from candlewick.cycle import Decided, RunRecord, Start, checkpoint_row, opening_rows, run_row
 from candlewick.engine.state import open_state
 from candlewick.store.ledger import CommitReport, CycleWrite, Ledger
+from candlewick.store.queries import LoadedAccount
 
 
 @task(name="load-account", task_run_name="load {name}", cache_policy=NO_CACHE, timeout_seconds=300)
 def load_account(ledger: Ledger, name: str) -> Start | None:
     """The account as the ledger has it, None where there is none. Raises LedgerError."""
     loaded = ledger.load_account(name)
-    if loaded is None:
-        return None
+    return None if loaded is None else start_of(loaded)
+
+
+def start_of(loaded: LoadedAccount) -> Start:
+    """What the next cycle of an account starts from."""
     saved = loaded.checkpoint
     state = saved.state if saved and saved.state else open_state(loaded.account.initial_cash, len(loaded.account.symbols))
     return Start(
@@ -28,16 +32,16 @@ def load_account(ledger: Ledger, name: str) -> Start | None:
         open_orders=loaded.open_orders,
         created=False,
         is_outdated=saved is not None and saved.state is None,
+        interventions=loaded.interventions,
     )
 
 
-@task(name="commit-cycle", task_run_name="commit {record.run_id}", cache_policy=NO_CACHE, timeout_seconds=300)
-def commit_cycle(ledger: Ledger, decided: Decided, record: RunRecord, quality: pl.DataFrame, terms: pl.DataFrame) -> CommitReport:
-    """Everything a cycle decided, in one transaction. Raises StaleCycle, InvariantViolated, LedgerError."""
+def cycle_write(decided: Decided, record: RunRecord, quality: pl.DataFrame, terms: pl.DataFrame) -> CycleWrite:
+    """Everything a cycle decided, as the rows of one commit."""
     account, journal = decided.start.account, decided.journal
     opening = opening_rows(account) if decided.start.created else None
     runs = run_row(account.name, record, decided.start.watermark_at, decided.watermark_at, decided.advanced.bars, decided.digests)
-    write = CycleWrite(
+    return CycleWrite(
         account=account.name,
         expected_version=decided.start.version,
         run_id=record.run_id,
@@ -55,7 +59,12 @@ def commit_cycle(ledger: Ledger, decided: Decided, record: RunRecord, quality: p
         events=journal.events,
         quality=quality,
     )
-    return ledger.commit_cycle(write)
+
+
+@task(name="commit-cycle", task_run_name="commit {record.run_id}", cache_policy=NO_CACHE, timeout_seconds=300)
+def commit_cycle(ledger: Ledger, decided: Decided, record: RunRecord, quality: pl.DataFrame, terms: pl.DataFrame) -> CommitReport:
+    """Everything a cycle decided, in one transaction. Raises StaleCycle, InvariantViolated, LedgerError."""
+    return ledger.commit_cycle(cycle_write(decided, record, quality, terms))
 
 
 @task(name="record-failure", task_run_name="record the failure of {record.run_id}", cache_policy=NO_CACHE, timeout_seconds=300)

@@ -1,7 +1,7 @@
 """A session's steps that ask a market: many symbols in one task run, and what one of them does is no other's matter."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -13,6 +13,10 @@ from candlewick.errors import CandlewickError
 from candlewick.findings import note_findings
 from candlewick.lake import Lake
 from candlewick.market_data.coverage import Span
+from candlewick.monitoring.deciding import Outcome
+from candlewick.monitoring.desk import Desk
+from candlewick.store.session_writing import SessionWrite
+from candlewick.store.sessions import SessionStore
 from candlewick.timeframes import floor_to_bar, timeframe_ms
 from candlewick.validation import ValidatedCandles
 from candlewick.windows import FetchPlan, plan_fetch, remember_covered
@@ -83,17 +87,25 @@ class Windows:
         self.title = Asks([Ask(one, 0, None) for one in series], now_ms).title
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A window; its last ``pending`` rows are in the store and not in the lake."""
+
+    window: pl.DataFrame
+    pending: int
+
+
 @task(name="open-windows", task_run_name="windows of {windows.title}", cache_policy=NO_CACHE, timeout_seconds=3600)
 async def open_windows(
-    access: MarketAccess, lake: Lake, windows: Windows, unkept: dict[Series, pl.DataFrame]
-) -> dict[str, pl.DataFrame | CandlewickError | TimeoutError]:
+    access: MarketAccess, lake: Lake, windows: Windows, unkept: Mapping[Series, pl.DataFrame]
+) -> dict[str, Opened | CandlewickError | TimeoutError]:
     """Candles from the anchors on by symbol: the lake's, completed where many bars are missing, and those it does not have yet.
 
     ``unkept``: bars that accounts have acted on and only the store has (CANDLE_SCHEMA). A symbol that fails is an error.
     """
     gate = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(series: Series) -> pl.DataFrame | CandlewickError | TimeoutError:
+    async def one(series: Series) -> Opened | CandlewickError | TimeoutError:
         async with gate:
             try:
                 return await _window(access, lake, series, windows.anchors[series.symbol], windows.now_ms, unkept.get(series))
@@ -101,20 +113,31 @@ async def open_windows(
                 return error
 
     found = await asyncio.gather(*(one(series) for series in windows.series))
-    return {series.symbol: frame for series, frame in zip(windows.series, found, strict=True)}
+    return {series.symbol: opened for series, opened in zip(windows.series, found, strict=True)}
 
 
 async def _window(
     access: MarketAccess, lake: Lake, series: Series, anchor_ms: int, now_ms: int, unkept: pl.DataFrame | None
-) -> pl.DataFrame:
-    if unkept is not None and unkept.height:
-        await asyncio.to_thread(keep_bars, lake, series, unkept, ())
+) -> Opened:
+    closed_ms = floor_to_bar(now_ms, series.timeframe)
     if not access.offline:
         source = access.market.fingerprint(series.symbol, series.timeframe)
         plan = await asyncio.to_thread(plan_fetch, lake, series, anchor_ms, now_ms, source)
-        if source is not None or plan.forming_ms - plan.since_ms > _BACKLOG_BARS * timeframe_ms(series.timeframe):
+        kept_ms = plan.since_ms if unkept is None or not unkept.height else max(plan.since_ms, _last_ms(unkept))
+        if source is not None or closed_ms - kept_ms > _BACKLOG_BARS * timeframe_ms(series.timeframe):
+            if unkept is not None and unkept.height:
+                await asyncio.to_thread(keep_bars, lake, series, unkept, ())
+                plan = await asyncio.to_thread(plan_fetch, lake, series, anchor_ms, now_ms, source)
             await fetch_candles.fn(access, plan, lake)
-    return await asyncio.to_thread(lake.read, series, anchor_ms, floor_to_bar(now_ms, series.timeframe))
+    window = await asyncio.to_thread(lake.read, series, anchor_ms, closed_ms)
+    if unkept is None:
+        return Opened(window, 0)
+    beyond = unkept.filter(pl.col("opened_at").dt.epoch("ms") > (_last_ms(window) if window.height else anchor_ms - 1))
+    return Opened(pl.concat([window, beyond.select(window.columns)]), beyond.height)
+
+
+def _last_ms(candles: pl.DataFrame) -> int:
+    return int(candles["opened_at"].dt.epoch("ms")[-1])
 
 
 def keep_bars(lake: Lake, series: Series, candles: pl.DataFrame, pages: tuple[RawPage, ...]) -> None:
@@ -124,3 +147,37 @@ def keep_bars(lake: Lake, series: Series, candles: pl.DataFrame, pages: tuple[Ra
     report = lake.append(series, candles, series.market, fetched_at)
     note_findings(lake, series, revised_candles(report))
     remember_covered(lake, FetchPlan(series, first_ms, last_ms + 1), candles)
+
+
+class Decisions:
+    """What is to be decided by ``decide_bars``. Not a dataclass, see ``Asks``."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        fresh = [one.symbol for one in desk.watched.values() if one.fresh]
+        self.title = f"{len(fresh)} symbols" if len(fresh) > _NAMED else ", ".join(fresh)
+
+
+@task(name="decide-bars", task_run_name="decide {decisions.title}", cache_policy=NO_CACHE, timeout_seconds=1800)
+async def decide_bars(decisions: Decisions) -> Outcome:
+    """Indicators, strategy, rules, execution and global risk for every fresh bar; in a thread, since it computes."""
+
+    def work() -> Outcome:
+        decisions.desk.run_stages()
+        return decisions.desk.decide()
+
+    return await asyncio.to_thread(work)
+
+
+@task(name="commit-bars", task_run_name="commit {write.name}", cache_policy=NO_CACHE, timeout_seconds=300)
+async def commit_bars(store: SessionStore, write: "Commit") -> None:
+    """One transaction for all accounts. Raises StaleCycle, InvariantViolated, LedgerError."""
+    await asyncio.to_thread(store.commit, write.write)
+
+
+class Commit:
+    """What is written by ``commit_bars``. Not a dataclass, see ``Asks``."""
+
+    def __init__(self, write: SessionWrite) -> None:
+        self.write = write
+        self.name = f"{len(write.cycles)} accounts of {write.name}"

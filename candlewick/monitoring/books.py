@@ -13,7 +13,7 @@ from decimal import ROUND_DOWN, Decimal
 
 import polars as pl
 
-from candlewick.account import Account, TermsVersion
+from candlewick.account import TermsVersion
 from candlewick.advancing import advance_account, common_watermark
 from candlewick.amounts import from_units
 from candlewick.candles import FormingBar
@@ -127,15 +127,15 @@ def stands_at(state_of: Start | Decided, prices: Mapping[str, Decimal]) -> RiskB
     ``prices``: the last close of each symbol, in quote currency.
     """
     start = following(state_of) if isinstance(state_of, Decided) else state_of
-    account, state = start.account, start.state
+    account = start.account
     quantities = held_quantities(start)
     waiting = start.open_orders.filter(pl.col("leg") == "entry")
     return RiskBook(
         account=account.name,
-        equity=from_units(int(state.account["equity"][0]), CASH_DECIMALS),
+        equity=_equity(start),
         positions=quantities,
         prices=prices,
-        waiting=tuple(_entry(account, row, quantities) for row in waiting.iter_rows(named=True)),
+        waiting=tuple(_entry(start, row, quantities) for row in waiting.iter_rows(named=True)),
     )
 
 
@@ -159,23 +159,31 @@ def proposed_entries(decided: Decided) -> tuple[ProposedEntry, ...]:
         (pl.col("leg") == "entry") & (pl.col("decided_at").dt.epoch("ms") == closed_ms) & (pl.col("status") != "refused")
     )
     held = held_quantities(decided.start) if orders.height else {}
-    return tuple(_entry(account, row, held) for row in orders.iter_rows(named=True))
+    return tuple(_entry(decided.start, row, held) for row in orders.iter_rows(named=True))
 
 
-def _entry(account: Account, row: Mapping[str, object], held: Mapping[str, Decimal]) -> ProposedEntry:
-    """An order's row as global risk sees it. Notional: budget times leverage, what the exposure grows by, fees included."""
-    side, symbol = 1 if row["side"] == "buy" else -1, str(row["symbol"])
-    decided_at = row["decided_at"]
+def _entry(start: Start, row: Mapping[str, object], held: Mapping[str, Decimal]) -> ProposedEntry:
+    """An order's row as global risk sees it. Notional: budget times leverage, what the exposure grows by, fees included.
+
+    An order that is sized at the open that fills it has no budget yet: the most that it can become stands for it.
+    """
+    account, decided_at = start.account, row["decided_at"]
+    rules, side, symbol = account.current.rules, 1 if row["side"] == "buy" else -1, str(row["symbol"])
     assert isinstance(decided_at, datetime)
+    budget = Decimal(str(row["budget"])) if row["budget"] is not None else _equity(start) * rules.max_position_share
     return ProposedEntry(
         account=account.name,
         symbol=symbol,
         opened_at_ms=round(decided_at.timestamp() * 1000) - timeframe_ms(account.timeframe),
         side=side,
-        notional=Decimal(str(row["budget"] or 0)) * account.current.rules.leverage,
+        notional=budget * rules.leverage,
         client_order_id=str(row["client_order_id"]),
         adds=held.get(symbol, Decimal(0)) * side > 0,
     )
+
+
+def _equity(start: Start) -> Decimal:
+    return from_units(int(start.state.account["equity"][0]), CASH_DECIMALS)
 
 
 def with_terms(book: Book, changed: tuple[TermsVersion, ...]) -> Book:

@@ -63,15 +63,24 @@ class Execution:
                 proposals.append(self._propose(book))
             except Exception as error:  # noqa: BLE001  # an answer of its stage, and no other book's
                 failed[book.name] = error
-        entries = [entry for one in proposals for entry in proposed_entries(one.decided)]
-        assessment = assess(risk, self.risk_rules, self._standing(proposals), entries, at_ms)
-        again = self._refuse(proposals, assessment)
+        assessment = self._assess(proposals, risk, at_ms)
+        while assessment.refused:  # in a shared account a refused entry frees cash for another one, which nobody has assessed yet
+            for name in self._refuse(proposals, assessment):
+                self._again(proposals, name)
+            assessment = self._assess(proposals, risk, at_ms)
         if assessment.flatten:
-            again |= self._flatten(proposals, assessment.state)
-        for one in proposals:
-            if one.book.name in again:
-                one.decided = self._step(one.book, one.interventions, one.funded)
+            for name in self._flatten(proposals, assessment.state):
+                self._again(proposals, name)
         return Outcome(tuple(proposals), failed, assessment)
+
+    def _assess(self, proposals: Sequence[Proposal], risk: RiskState, at_ms: int) -> Assessment:
+        entries = [entry for one in proposals for entry in proposed_entries(one.decided)]
+        return assess(risk, self.risk_rules, self._standing(proposals), entries, at_ms)
+
+    def _again(self, proposals: Sequence[Proposal], name: str) -> None:
+        """Step a book again from where it stands, with all of its interventions."""
+        one = next(found for found in proposals if found.book.name == name)
+        one.decided = self._step(one.book, one.interventions, one.funded)
 
     def standing(self) -> list[RiskBook]:
         """All books as they were last committed."""
@@ -126,14 +135,17 @@ class Execution:
             one = by_name[entry.account]
             action = self._action(one.book, entry.symbol, entry.opened_at_ms)
             one.interventions.append(
-                self._intervention(one, entry.symbol, entry.opened_at_ms, action, refusal.rule, refusal.limit, refusal.value)
+                replace(
+                    self._intervention(one, entry.symbol, entry.opened_at_ms, action, refusal.rule, refusal.limit, refusal.value),
+                    reason=refusal.reason,
+                )
             )
             touched.add(one.book.name)
         return touched
 
     def _flatten(self, proposals: Sequence[Proposal], state: RiskState) -> set[str]:
         """Every position that a proposal would keep leaves at its last bar."""
-        breach = next(one for one in state.breaches.values() if one.action == "flatten")
+        breach = next(one for one in state.broken if one.action == "flatten")
         touched = set[str]()
         for one in proposals:
             last_ms = one.decided.advanced.state.watermark_ms

@@ -16,6 +16,8 @@ from candlewick.monitoring.events import (
     STAGES,
     DataFetchFailed,
     DataStale,
+    SignalGenerated,
+    SignalRejected,
     Stage,
     StageFailed,
     event_id,
@@ -92,6 +94,13 @@ class Desk:
         self.now = now
         self.market_answers = True
         self.bus.on_failure(self._on_handler_failure)
+        self.bus.subscribe(SignalGenerated, self._count_signal, "counts")
+        self.bus.subscribe(SignalRejected, self._count_rejection, "counts")
+
+    @property
+    def length_ms(self) -> int:
+        """Length of a bar in ms."""
+        return next(iter(self.watched.values())).length_ms
 
     # -- what the stages have to know
 
@@ -223,7 +232,8 @@ class Desk:
             machine.recover("it succeeded", SESSION, self.now)
         whole = all(self.states.stage(symbol, one).state in ("RUNNING", "PAUSED") for one in STAGES)
         if symbol_machine.state == "RECOVERING" and whole:
-            symbol_machine.recover("all stages run again", SESSION, self.now)
+            paused = self.watched[symbol].paused_by
+            symbol_machine.move("PAUSED" if paused else "RUNNING", paused or "all stages run again", SESSION, self.now)
 
     def stage_failed(self, symbol: str, stage: Stage, error: Exception) -> None:
         """A stage has failed: count it, move the machines, and let the supervisor say what follows."""
@@ -285,6 +295,12 @@ class Desk:
     def _to_recovering(self, machine: Machine, reason: str, actor: str = SESSION) -> None:
         if machine.state == "ERROR":
             machine.move("RECOVERING", reason, actor, self.now)
+
+    def _count_signal(self, _event: SignalGenerated) -> None:
+        self.counts.signals += 1
+
+    def _count_rejection(self, _event: SignalRejected) -> None:
+        self.counts.rejections += 1
 
     def _on_handler_failure(self, failure: HandlerFailure) -> None:
         stage = next((one for one in STAGES if one == failure.handler_name), None)

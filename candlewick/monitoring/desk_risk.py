@@ -31,7 +31,7 @@ def take_on(desk: Desk, outcome: Outcome) -> list[RiskEvent]:
 
 def pause_as_limits_say(desk: Desk) -> None:
     """Every symbol is paused while a breach says so, and goes on when none does."""
-    breach = next((one for one in desk.risk.breaches.values() if one.action == "pause"), None)
+    breach = next((one for one in desk.risk.broken if one.action == "pause"), None)
     for symbol in desk.watched:
         if breach is not None:
             desk.pause(symbol, "risk", f"{breach.rule}: {breach.value} against {breach.limit}", SESSION)

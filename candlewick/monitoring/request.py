@@ -70,7 +70,7 @@ def read_session_request(options: SessionOptions) -> SessionRequest:
             f"--duration {monitoring.duration} is shorter than one bar of {settings.paper.timeframe}: no bar would close in it"
         )
     TradingHours(settings.signals.calendars)
-    risk_rules(settings.desk_risk)
+    risk_rules(settings.desk_risk, settings.paper.symbols)
     return SessionRequest(replace(paper, settings=settings), monitoring.account, duration_ms)
 
 

@@ -18,6 +18,7 @@ NARROW_COLUMNS: Mapping[str, str] = {
     "unrealized": "Result", "failures": "Err/R",
 }  # fmt: skip
 _NOTHING = "-"
+_KILL_SWITCH = "kill_switch"
 _URGENCY = ("QUARANTINED", "ERROR", "RECOVERING", "STOPPED", "STOPPING", "CREATED", "STARTING", "PAUSED", "RUNNING")
 _NAMED_SYMBOLS = 6
 
@@ -125,9 +126,12 @@ def age_text(age: timedelta) -> str:
 
 
 def risk_rows(status: SessionStatus) -> list[dict[str, str]]:
-    """The limits that are set, those that are broken first; columns: Limit, Now, At most, State, Then, Lifted."""
+    """The limits that are set, those that are broken first, and the kill switch where it is pulled.
+
+    Columns: Limit, Now, At most, State, Then, Lifted.
+    """
     rows = sorted(
-        (one for one in status.risk if one.limit is not None or one.breached_at is not None),
+        (one for one in status.risk if one.breached_at is not None or (one.limit is not None and one.rule != _KILL_SWITCH)),
         key=lambda one: one.breached_at is None,
     )
     return [

@@ -32,6 +32,7 @@ MOST_NOTICES = 12
 MOST_MARKDOWN_SYMBOLS = 250
 """Rows of the artifact: those that need attention come first, so what is left out runs as it should."""
 _LONGEST_CELL = 120
+_WITHIN = "ok"
 _NARROW = 150
 _RIGHT = ("age", "position", "unrealized", "errors", "restarts", "failures")
 _STYLES = {"QUARANTINED": "bold red", "ERROR": "red", "RECOVERING": "yellow", "PAUSED": "yellow"}
@@ -160,7 +161,7 @@ def render_status(status: SessionStatus, now: datetime, alive: Liveness = ALIVE)
         blocks += [heading("Out of the ordinary"), *_concern_lines(found)]
     blocks += [heading("Symbols (times UTC)"), _SymbolsTable(status, now)]
     if rows := risk_rows(status):
-        blocks += [heading("Global risk"), _risk_table(rows)]
+        blocks += [heading("Global risk"), _RiskTable(rows)]
     if status.notices:
         left = len(status.notices) - MOST_NOTICES
         blocks += [heading("Notices"), *(indented(f"- {notice}") for notice in status.notices[:MOST_NOTICES])]
@@ -182,14 +183,30 @@ def _concern_lines(found: Sequence[Concern]) -> list[RenderableType]:
     return [*lines, indented(f"... and {format_count(left, 'symbol')} more, see the table")] if left else lines
 
 
-def _risk_table(rows: Sequence[dict[str, str]]) -> RenderableType:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for title in rows[0]:
-        table.add_column(title, justify="right" if title in ("Now", "At most") else "left", overflow="fold")
-    for row in rows:
-        broken = row["State"] != "ok"
-        table.add_row(*(Text(value, style="bold red" if broken else "") for value in row.values()))
-    return Padding(table, (0, 0, 0, 2))
+class _RiskTable:
+    """One line a limit; on a narrow terminal a sentence, since what is compared may be long."""
+
+    def __init__(self, rows: Sequence[dict[str, str]]) -> None:
+        self._rows = rows
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if options.max_width < _NARROW:
+            for row in self._rows:
+                text = f"{row['State']}  {row['Limit']}: {row['Now']}, limit {row['At most']}"
+                yield indented(
+                    text if row["State"] == _WITHIN else f"{text}; {row['Then']}, lifted: {row['Lifted']}", style=_risk_style(row)
+                )
+            return
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+        for title in self._rows[0]:
+            table.add_column(title, overflow="fold")
+        for row in self._rows:
+            table.add_row(*(Text(value, style=_risk_style(row)) for value in row.values()))
+        yield table
+
+
+def _risk_style(row: dict[str, str]) -> str:
+    return "" if row["State"] == _WITHIN else "bold red"
 
 
 # ------------------------------------------------------------------------------------------------- artifact

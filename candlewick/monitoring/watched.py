@@ -81,20 +81,22 @@ class Watched:
             self.ready = False
         return new.height
 
-    def fresh_rows(self) -> pl.DataFrame:
-        """The bars that no commit has seen."""
-        return self.window.tail(self.fresh) if self.fresh else self.window.clear()
+    def unkept_fresh(self) -> pl.DataFrame:
+        """Fresh bars that the lake does not have: the store keeps them until it does."""
+        rows = min(self.fresh, self.pending)
+        return self.window.tail(rows) if rows else self.window.clear()
 
-    def pending_rows(self) -> pl.DataFrame:
-        """The bars that the lake does not have."""
-        return self.window.tail(self.pending) if self.pending else self.window.clear()
+    def to_keep(self) -> pl.DataFrame:
+        """Bars that the store has and the lake does not: those that are fresh are not in the store yet."""
+        rows = self.window.tail(self.pending) if self.pending else self.window.clear()
+        return rows.head(max(0, self.pending - self.fresh))
 
-    def committed(self, at: datetime) -> None:
-        """What was fresh is in the ledger."""
+    def committed(self, at: datetime, watermark_ms: int | None) -> None:
+        """What was fresh is in the store, and the account has moved up to ``watermark_ms``, which may be before the last bar."""
         self.bars += self.fresh
         self.fresh, self.ready = 0, False
-        self.rejections.clear()
-        self.findings.clear()
+        self.rejections = [one for one in self.rejections if watermark_ms is None or one.opened_at_ms > watermark_ms]
+        self.findings = []
         self.processed_at = at
 
     @property
