@@ -147,28 +147,31 @@ class _Lane:
     closing: bool = False
 
     def take_in(self, events: Iterable[OutboxEvent]) -> None:
-        """Queue what is new, as far as there is room."""
+        """Queue what is new, as far as there is room. A number that was left out is missing: sequences have no holes."""
         with self.changed:
             for event in events:
                 self.newest = max(self.newest, event.sequence)
                 if event.sequence <= self.accepted or self.missing_from is not None:
                     continue
-                if len(self.queue) >= self.limit:
-                    self.missing_from = event.sequence
+                if len(self.queue) >= self.limit or (self.accepted and event.sequence > self.accepted + 1):
+                    self.missing_from = self.accepted + 1
                     continue
                 self.queue.append(event)
                 self.accepted = event.sequence
             self.changed.notify_all()
 
     def take_in_again(self, events: Sequence[OutboxEvent]) -> None:
-        """Queue what was read from the store because there had been no room for it."""
+        """Queue what was read from the store: what it leaves out is delivered. Without events, nothing is missing."""
         with self.changed:
-            newest = self.newest
             self.missing_from = None
-            self.take_in(events)
-            reached = events[-1].sequence if events else newest
-            if self.missing_from is None and reached < newest:
-                self.missing_from = reached + 1
+            for event in events:
+                if self.missing_from is None:
+                    self.accepted = max(self.accepted, event.sequence - 1)
+                    self.take_in([event])
+            if not events:
+                self.accepted = self.newest
+            if self.missing_from is None and self.accepted < self.newest:
+                self.missing_from = self.accepted + 1
 
     def waiting(self) -> int:
         """How many events the sink has not confirmed, those that found no room included."""
@@ -237,8 +240,10 @@ class OutboxSender:
     """Brings committed events to Redis and Prefect, each in a thread of its own: a sink that is down delays nobody.
 
     Nothing is offered before its commit, and nothing counts as delivered before the sink confirmed it: so every event of the
-    ledger goes out, once or more, and no event of an action that was rolled back. ``limit``: events that are held per sink; from
-    beyond it only the sequence is kept from which the store is to be read again (``behind``).
+    ledger goes out, once or more, and no event of an action that was rolled back.
+
+    ``last_sequence``: number of the last event that is in the outbox already; what of it was not delivered is asked for by
+    ``behind``, at the start and whenever more waits than ``limit`` events a sink. Restart and overflow are one path.
     """
 
     def __init__(
@@ -246,6 +251,7 @@ class OutboxSender:
         redis: RedisStream | None,
         prefect: PrefectEvents | None,
         *,
+        last_sequence: int = 0,
         limit: int = 10_000,
         backoff_s: tuple[float, float] = _BACKOFF_S,
     ) -> None:
@@ -255,6 +261,9 @@ class OutboxSender:
             self._lanes["redis"] = _Lane("redis", redis.send, redis.check, limit, backoff_s)
         if prefect is not None:
             self._lanes["prefect"] = _Lane("prefect", prefect.send, None, limit, backoff_s)
+        for lane in self._lanes.values():
+            lane.newest = last_sequence
+            lane.missing_from = 1 if last_sequence else None
         self._threads = [
             threading.Thread(target=lane.work, name=f"outbox-{lane.sink}", daemon=True) for lane in self._lanes.values()
         ]
@@ -276,8 +285,10 @@ class OutboxSender:
                 lane.take_in(events)
 
     def behind(self) -> Mapping[Sink, int]:
-        """Sinks that lack events for which there had been no room and now is: read the store from this sequence on, and call
-        ``offer_again`` with what the sink has not got."""
+        """Sinks that lack events of the outbox and have room for them, with the sequence of the first one.
+
+        Read from the store what the sink has not got from there on, and call ``offer_again``; until this is empty.
+        """
         found: dict[Sink, int] = {}
         for sink, lane in self._lanes.items():
             with lane.changed:
@@ -286,7 +297,7 @@ class OutboxSender:
         return found
 
     def offer_again(self, sink: Sink, events: Sequence[OutboxEvent]) -> None:
-        """What the store has for a sink from ``behind()[sink]`` on, in order: all of it, or the first part."""
+        """What the store has as undelivered to a sink, in order: all of it from ``behind()[sink]`` on, or the first part."""
         self._lanes[sink].take_in_again(events)
 
     def take_delivered(self) -> Mapping[Sink, tuple[str, ...]]:

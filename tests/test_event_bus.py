@@ -201,6 +201,40 @@ def test_offering_waits_for_nobody_and_takes_no_more_memory_than_allowed(redis: 
     assert delivered == ids_of([*events[:70], *events_of(1, first=101)])
 
 
+def test_what_a_dead_session_left_undelivered_goes_out_before_what_is_new(redis: RedisServer) -> None:
+    """Of 40 events the store says that 4 to 9 and 20 to 40 are not delivered; 41 is committed before that is read."""
+    events = events_of(41)
+    left = [*events[3:9], *events[19:40]]
+    sender = OutboxSender(stream_of(redis), None, last_sequence=40)
+    sender.offer(events[40:])
+    assert sender.behind() == {"redis": 1}
+    sender.offer_again("redis", left[:10])
+    assert sender.behind() == {"redis": 24}
+    sender.offer_again("redis", [*left[5:], events[40]])
+    assert sender.behind() == {}
+    collect(sender, [], 28)
+    sender.close(5)
+    assert [entry["event_id"] for entry in kept(redis)] == ids_of([*left, events[40]])
+
+
+def test_where_nothing_was_left_undelivered_only_what_is_new_goes_out(redis: RedisServer) -> None:
+    sender = OutboxSender(stream_of(redis), None, last_sequence=40)
+    sender.offer_again("redis", [])
+    assert (sender.behind(), sender.waiting) == ({}, {"redis": 0})
+    sender.offer(events_of(2, first=41))
+    sender.close(5)
+    assert [entry["event_id"] for entry in kept(redis)] == ids_of(events_of(2, first=41))
+
+
+def test_a_number_that_was_left_out_is_asked_for(redis: RedisServer) -> None:
+    with sender_of(stream_of(redis)) as sender:
+        sender.offer(events_of(3))
+        sender.offer(events_of(3, first=6))
+        assert sender.behind() == {"redis": 4}
+        sender.offer_again("redis", events_of(5, first=4))
+    assert [entry["event_id"] for entry in kept(redis)] == ids_of(events_of(8))
+
+
 def test_events_that_are_offered_twice_are_sent_once(redis: RedisServer) -> None:
     events = events_of(10)
     with sender_of(stream_of(redis)) as sender:
