@@ -136,9 +136,17 @@ def troubled_symbols() -> tuple[SymbolStatus, ...]:
 
 BROKEN_AT = NOW - timedelta(minutes=3)
 RISK = (
-    RiskStatus(rule="daily_loss", limit="2.00%", value="0.31%", breached_at=None, action="block_entries", lift="next_day"),
-    RiskStatus(rule="max_drawdown", limit="10.00%", value="11.20%", breached_at=BROKEN_AT, action="flatten", lift="manual"),
-    RiskStatus(rule="kill_switch", limit=None, value=None, breached_at=None, action="flatten", lift="manual"),
+    RiskStatus(rule="daily_loss_share", limit="2%", value="0.31%", breached_at=None, action="block_entries", lift="next_day"),
+    RiskStatus(rule="max_drawdown_share", limit="10%", value="11.20%", breached_at=BROKEN_AT, action="flatten", lift="manual"),
+    RiskStatus(
+        rule="max_symbol_share",
+        limit="0.5 of equity",
+        value="0.41 of equity (1000PEPE/USDT:USDT)",
+        breached_at=None,
+        action="block_entries",
+        lift="when_below",
+    ),
+    RiskStatus(rule="kill_switch", limit="off", value="off", breached_at=None, action="flatten", lift="manual"),
 )
 
 

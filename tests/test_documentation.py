@@ -214,7 +214,10 @@ def test_the_readme_shows_every_command_of_backtesting() -> None:
 
 def test_every_option_of_the_paper_trading_command_is_in_its_help_and_every_option_named_exists() -> None:
     known = set()
-    for module in ("flows.paper_trading", "flows.accounts", "flows.backtesting", "flows.market_data", "candlewick.settings"):
+    for module in (
+        "flows.paper_trading", "flows.accounts", "flows.backtesting", "flows.market_data", "flows.monitoring",
+        "candlewick.settings",
+    ):  # fmt: skip
         app = app_of(module)
         for one in [app, *(app[name] for name in app if not name.startswith("-"))]:
             if one.default_command is not None:

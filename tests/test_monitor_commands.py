@@ -230,7 +230,7 @@ def test_a_symbol_or_limit_that_is_not_there_is_refused_and_those_there_are_name
     session.beat()
     said = asked(session, capsys, "restart", "--symbol", "NOPE")
     assert "desk desk does not watch NOPE; it watches BTC/USDT, ETH/USDT" in said
-    assert "there are daily_loss, kill_switch, max_drawdown" in asked(session, capsys, "lift", "nope")
+    assert "there are daily_loss_share, kill_switch, max_drawdown_share" in asked(session, capsys, "lift", "nope")
     assert "--symbol" in asked(session, capsys, "restart")
     assert "Must be >= 0" in asked(session, capsys, "pause", "--wait", "-1")
 
@@ -242,7 +242,7 @@ def test_a_symbol_or_limit_that_is_not_there_is_refused_and_those_there_are_name
         (("stop", "--reason", "maintenance"), ("stop", None, None)),
         (("restart", "--symbol", "DOGE/USDT"), ("restart", "DOGE/USDT", None)),
         (("kill",), ("kill", None, None)),
-        (("lift", "max_drawdown"), ("lift", None, "max_drawdown")),
+        (("lift", "max_drawdown_share"), ("lift", None, "max_drawdown_share")),
         (("lift", "kill_switch"), ("lift", None, "kill_switch")),
     ],
 )
@@ -257,7 +257,7 @@ def test_every_command_travels_as_a_row(session: FakeSession, words: tuple[str, 
 def test_what_the_session_refuses_ends_with_1(session: FakeSession, capsys: pytest.CaptureFixture[str]) -> None:
     session.beat()
     with session.answering("refused: nothing is broken"):
-        assert command("lift", "daily_loss", "--json") == 1
+        assert command("lift", "daily_loss_share", "--json") == 1
     assert json.loads(capsys.readouterr().out)["outcome"] == "refused: nothing is broken"
 
 
