@@ -124,12 +124,17 @@ def test_commits_and_cycles_fall_into_buckets_around_what_is_promised(metrics: S
     metrics.committed([0.4, 0.9, 1.1, 9.9, 12])
     metrics.cycle(0.03)
     found = scrape(port)
-    assert value(found, "candlewick_bars_processed_total") == 5
     lag = "candlewick_bar_close_to_commit_seconds"
     assert [value(found, f"{lag}_bucket", le=le) for le in ("0.3", "1.0", "10.0", "+Inf")] == [0, 2, 4, 5]
     assert value(found, f"{lag}_sum") == pytest.approx(24.3)
     assert value(found, "candlewick_cycle_duration_seconds_count") == 1
     assert value(found, "candlewick_cycle_duration_seconds_bucket", le="0.05") == 1
+
+
+def test_bars_are_counted_from_one_status_to_the_next(metrics: SessionMetrics, port: int) -> None:
+    for bars in (10, 10, 13):
+        metrics.observe(desk(symbol(bars=bars)))
+    assert value(scrape(port), "candlewick_bars_processed_total") == 13
 
 
 def test_gauges_are_those_of_the_last_status(metrics: SessionMetrics, port: int) -> None:

@@ -49,6 +49,7 @@ class SessionMetrics:
         self.registry = CollectorRegistry()
         self._desk = name
         self._symbols: frozenset[str] = frozenset()
+        self._bars_seen = 0
         self._make_counters()
         self._make_histograms()
         self._make_gauges()
@@ -74,15 +75,17 @@ class SessionMetrics:
         self._cycles.labels(self._desk).observe(duration_s)
 
     def committed(self, lags_s: Sequence[float]) -> None:
-        """A commit: of every bar in it, how long after its close it was in the ledger, in seconds."""
-        self._bars.labels(self._desk).inc(len(lags_s))
+        """A commit: of every live bar in it, how long after its close it was in the ledger, in seconds. A bar that is caught up
+        with has no such time."""
         lag = self._commit_lags.labels(self._desk)
         for lag_s in lags_s:
             lag.observe(max(lag_s, 0.0))
 
     def observe(self, status: SessionStatus) -> None:
-        """Take the gauges from a status; called at every heartbeat."""
+        """Take the gauges from a status, and the bars since the last one; called at every heartbeat."""
         desk = self._desk
+        self._bars.labels(desk).inc(max(0, status.bars - self._bars_seen))
+        self._bars_seen = status.bars
         self._up.labels(desk).set(status.state in ("RUNNING", "PAUSED"))
         self._healthy.labels(desk).set(health(status, ALIVE) == "success")
         self._heartbeat.labels(desk).set(status.heartbeat_at.timestamp())
@@ -130,7 +133,7 @@ class SessionMetrics:
             self._ages.labels(self._desk, one.symbol).set(float("nan") if age is None else age.total_seconds())
 
     def _make_counters(self) -> None:
-        self._bars = self._counter("bars_processed", "Bars that are committed")
+        self._bars = self._counter("bars_processed", "Bars that came while the session ran, of all symbols")
         self._signals = self._counter("signals", "Signals of strategies that are not HOLD", "action")
         self._rejections = self._counter("signals_rejected", "Signals that a rule was against", "rule")
         self._orders = self._counter("orders_submitted", "Orders in the ledger")
