@@ -42,6 +42,7 @@ _TELLING_MOVES = f"""transitions WHERE {_OF_LAST_SESSIONS}
 @dataclass(frozen=True, slots=True)
 class DeskView:
     """``desks``: names of all desks that ever had a session. ``session`` None: this one had none; then all else is empty.
+    ``status``: what the newest session says, or the one before it as long as the newest has said nothing.
 
     ``positions`` in POSITION_ROW; ``equity``: account, at, equity (float, quote currency), new rows only, by time; ``baseline``:
     equity by account before the first of them, given at the first look of a session's accounts. The others are newest first.
@@ -80,11 +81,12 @@ def look_at_desk(database: Database, name: str, equity_from: EquityFrom, oldest:
             return DeskView()
         desks = tuple(str(row[0]) for row in connection.execute("SELECT DISTINCT name FROM sessions ORDER BY name").fetchall())
         named = {"name": name}
-        newest = "sessions WHERE name = $name ORDER BY started_at DESC, session_id DESC LIMIT 1"
+        newest = "sessions WHERE name = $name ORDER BY started_at DESC, session_id DESC LIMIT 2"
         found = rows_of(SessionRow, _frame(connection, row_frames.SESSION_ROW, newest, named))
         if not found:
             return DeskView(desks)
-        status = read_status(found[0])
+        # The next session says nothing of the desk until it has taken over; what the one before it says still holds.
+        status = next((told for told in map(read_status, found) if told is not None), None)
         accounts = sorted({one.account for one in status.symbols}) if status else []
         new = [account for account in accounts if account not in equity_from]
         outbox = f"outbox WHERE name = $name ORDER BY sequence DESC LIMIT {_LATEST_OUTBOX}"

@@ -1,6 +1,5 @@
 """The desk's equity over time: the sum of its accounts, kept between looks so that each reads new rows only."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -11,45 +10,75 @@ from candlewick.store.desk_view import EQUITY_BARS, DeskView
 from candlewick.timeframes import timeframe_ms
 
 MOST_POINTS = 600
+_DECIMALS = 6
+Points = tuple[list[int], list[float]]
 
 
 @dataclass(slots=True)
 class EquityCurve:
-    """``rows``: account, at, equity of the newest EQUITY_BARS bars; ``baseline``: equity by account before them."""
+    """``rows``: account, at, equity of the newest EQUITY_BARS bars; ``baseline``: equity by account before its first row;
+    ``seen``: by account, the time up to which its equity is known.
+    """
 
     rows: pl.DataFrame = field(default_factory=pl.DataFrame)
     baseline: dict[str, float] = field(default_factory=dict)
+    seen: dict[str, datetime] = field(default_factory=dict)
+    points: Points = field(default_factory=lambda: ([], []))
+    """Times in ms and the desk's equity in quote currency, MOST_POINTS at most; the newest is always among them."""
 
-    def known(self) -> Mapping[str, datetime]:
-        """By account, the time of its newest row; of an account without rows, nothing."""
-        if not self.rows.height:
-            return {}
-        return dict(self.rows.group_by("account").agg(pl.col("at").max()).iter_rows())
-
-    def add(self, view: DeskView, status: SessionStatus) -> None:
-        """The rows of one look; accounts that the desk no longer has, and what is too old to be drawn, go."""
+    def add(self, view: DeskView, status: SessionStatus, asked_from: datetime | None) -> None:
+        """The rows of one look, which asked for those after ``asked_from`` where nothing was known yet."""
         accounts = {one.account for one in status.symbols}
-        self.baseline = {name: value for name, value in (self.baseline | dict(view.baseline)).items() if name in accounts}
-        parts = [part for part in (self.rows, view.equity) if part.height]
-        rows = pl.concat(parts).filter(pl.col("account").is_in(list(accounts))) if parts else pl.DataFrame()
-        start = oldest_drawn(status)
-        self.rows = rows.filter(pl.col("at") > start) if rows.height and start is not None else rows
+        if self.seen.keys() - accounts:
+            self.rows, self.baseline, self.seen = pl.DataFrame(), {}, {}  # another desk: the next look asks for all of it
+            self.points = ([], [])
+            return
+        if asked_from is not None:
+            self.baseline |= view.baseline
+            self.seen |= dict.fromkeys(view.baseline, asked_from)
+        if view.equity.height:
+            self.rows = pl.concat([part for part in (self.rows, view.equity) if part.height])
+            self.seen |= _last_times(view.equity)
+            self._forget(oldest_drawn(status))
+        if view.equity.height or view.baseline:
+            self.points = self._points()
 
-    def points(self) -> tuple[list[int], list[float]]:
-        """Times in ms and the desk's equity in quote currency, MOST_POINTS at most; the newest is always among them."""
+    def _forget(self, start: datetime | None) -> None:
+        """What is too old to be drawn goes into the baseline."""
+        if start is None:
+            return
+        old = self.rows.filter(pl.col("at") <= start)
+        if old.height:
+            self.baseline |= _last_equity(old)
+            self.rows = self.rows.filter(pl.col("at") > start)
+
+    def _points(self) -> Points:
+        """The sum of what each account was worth last is the running sum of what each one changed by."""
         if not self.rows.height:
             return [], []
-        wide = self.rows.unique(["account", "at"], keep="last").pivot("account", index="at", values="equity").sort("at")
-        columns = [name for name in wide.columns if name != "at"]
-        # An account has its last equity until its next row, and before its first one what it had then.
-        filled = wide.with_columns(
-            pl.col(name).forward_fill().fill_null(self.baseline.get(name)).backward_fill() for name in columns
+        before = pl.col("account").replace_strict(self.baseline, default=None, return_dtype=pl.Float64)
+        ordered = self.rows.sort("account", "at").with_columns(
+            pl.col("equity").shift(1).over("account").fill_null(before).fill_null(pl.col("equity")).alias("before")
         )
-        still = sum(value for name, value in self.baseline.items() if name not in columns)
-        total = filled.select(pl.col("at").dt.epoch("ms"), (pl.sum_horizontal(columns) + still).round(8).alias("equity"))
+        known = pl.Series("account", list(self.baseline), dtype=pl.String)
+        # An account whose equity before its first row is not known counts with that row from the start.
+        unknown = ordered.filter(~pl.col("account").is_in(known.implode())).group_by("account").agg(pl.col("equity").first())
+        start = sum(self.baseline.values()) + float(unknown["equity"].sum())
+        changes = ordered.group_by("at").agg((pl.col("equity") - pl.col("before")).sum().alias("change")).sort("at")
+        total = changes.select(pl.col("at").dt.epoch("ms"), (pl.col("change").cum_sum() + start).round(_DECIMALS).alias("equity"))
         every = -(-total.height // MOST_POINTS)
         thin = total.reverse().gather_every(every).reverse()
         return thin["at"].to_list(), thin["equity"].to_list()
+
+
+def _last_times(rows: pl.DataFrame) -> dict[str, datetime]:
+    """By account, the time of its newest row."""
+    return dict(rows.group_by("account").agg(pl.col("at").max()).iter_rows())
+
+
+def _last_equity(rows: pl.DataFrame) -> dict[str, float]:
+    """By account, the equity of its newest row."""
+    return dict(rows.group_by("account").agg(pl.col("equity").sort_by("at").last()).iter_rows())
 
 
 def oldest_drawn(status: SessionStatus | None) -> datetime | None:

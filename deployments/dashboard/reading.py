@@ -13,7 +13,6 @@ import polars as pl
 from candlewick.errors import CandlewickError, LedgerBusy
 from candlewick.json_text import Json, plain
 from candlewick.monitoring.liveness import Liveness, liveness, look_at_process, start_command
-from candlewick.monitoring.rows import SessionRow
 from candlewick.monitoring.status import SessionStatus, SymbolStatus
 from candlewick.store.database import Database
 from candlewick.store.desk_view import DeskView, look_at_desk
@@ -41,6 +40,7 @@ class DeskReader:
     view: DeskView = field(default_factory=DeskView)
     curve: EquityCurve = field(default_factory=EquityCurve)
     trouble: str | None = None
+    _title: str = ""
     _seen: tuple[tuple[int, int], ...] | None = None
 
     def read(self) -> Document:
@@ -52,26 +52,28 @@ class DeskReader:
                 self._seen, self.trouble = stamp, None
             except CandlewickError as error:
                 self.trouble = _trouble(error)
+                self._title = "Waiting for the store" if isinstance(error, LedgerBusy) else "The store cannot be read"
         return self._document(datetime.now(UTC))
 
     def _look(self) -> None:
         """One look; of accounts that are new to the curve a second one, now that it is known how far back to look."""
-        oldest = oldest_drawn(self.view.status)
-        self.view = look_at_desk(self.database, self.desk, self.curve.known(), oldest)
-        if self.view.status is not None and oldest is None and oldest_drawn(self.view.status) is not None:
-            self.view = look_at_desk(self.database, self.desk, {}, oldest_drawn(self.view.status))
+        asked_from = oldest_drawn(self.view.status)
+        self.view = look_at_desk(self.database, self.desk, self.curve.seen, asked_from)
+        if asked_from is None and oldest_drawn(self.view.status) is not None:
+            asked_from = oldest_drawn(self.view.status)
+            self.view = look_at_desk(self.database, self.desk, self.curve.seen, asked_from)
         if self.view.status is not None:
-            self.curve.add(self.view, self.view.status)
+            self.curve.add(self.view, self.view.status, asked_from)
 
     def _document(self, now: datetime) -> Document:
         view = self.view
-        at, equity = self.curve.points()
+        at, equity = self.curve.points
         return {
             "now": plain(now),
             "desk": self.desk,
-            "store": {"reachable": self.trouble is None, "message": self.trouble},
+            "store": {"reachable": self.trouble is None, "message": self.trouble, "title": self._title},
             "condition": _condition(self.desk, view, now, self.trouble is not None),
-            "session": None if view.status is None or view.session is None else _session(view.session, view.status),
+            "session": None if view.status is None else _session(view.status),
             "equity": {"at": list(at), "equity": list(equity)},
             "positions": _positions(view),
             "feed": [plain(one) for one in happenings(view)],
@@ -109,8 +111,12 @@ def _condition(desk: str, view: DeskView, now: datetime, is_waiting: bool) -> di
     found: Liveness = liveness(view.session, heartbeat_s, look_at_process(view.session, now), now)
     if found.verdict != "alive":
         return _words(found.verdict, _TITLES[found.verdict], _sentence(found))
-    starting = "The session starts; its first heartbeat has not come yet." if view.status is None else None
-    return {**_words(view.session.state.lower(), "Starting", starting), "is_alive": True}
+    starting = None
+    if not view.session.document:
+        starting = "Its first heartbeat has not come yet." + (
+            " Shown is what the one before it said last." if view.status else ""
+        )
+    return {**_words(view.session.state.lower(), "A session starts", starting), "is_alive": True}
 
 
 def _words(word: str, title: str | None, text: str | None) -> dict[str, Json]:
@@ -123,14 +129,11 @@ def _sentence(found: Liveness) -> str:
     return told[:1].upper() + told[1:]
 
 
-def _session(row: SessionRow, status: SessionStatus) -> dict[str, Json]:
+def _session(status: SessionStatus) -> dict[str, Json]:
     """The status with what the page would have to compute; of a symbol's stages only what is wrong with them."""
     told = plain(status)
     assert isinstance(told, dict)
     own: dict[str, Json] = {
-        "state": row.state,
-        "ended_at": plain(row.ended_at),
-        "heartbeat_at": plain(max(row.heartbeat_at, status.heartbeat_at)),
         "timeframe_ms": timeframe_ms(status.timeframe),
         "healthy_symbols": status.healthy_symbols,
         "is_healthy": status.is_healthy,

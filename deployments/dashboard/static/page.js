@@ -86,7 +86,7 @@ function drawLinks(state) {
 
 function drawBanners(state) {
   const { store, condition, session } = state, found = [];
-  if (!store.reachable) found.push({ tone: "warn", title: "Waiting for the store", text: store.message });
+  if (!store.reachable) found.push({ tone: "warn", title: store.title, text: store.message });
   if (condition.text !== null) found.push({ tone: toneOf(condition.word), title: condition.title, text: condition.text });
   for (const text of session?.notices ?? []) found.push({ tone: "warn", title: "", text });
   sync($("banners"), found, (one) => JSON.stringify(one), (one) => {
