@@ -193,7 +193,7 @@ class EventBusUnavailable(CandlewickError):
 
 
 class AlertNotSent(CandlewickError):
-    """One or more channels did not take an alert. ``channels`` are their positions in the list of addresses."""
+    """One or more channels did not take an alert. ``channels`` are their numbers in the list of addresses, from 1."""
 
     def __init__(self, message: str, channels: tuple[int, ...]) -> None:
         super().__init__(message)
