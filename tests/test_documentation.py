@@ -115,7 +115,9 @@ def test_the_readmes_strategy_does_not_peek(my_strategies: Path) -> None:
 
 
 def test_every_python_example_is_one_that_a_test_runs() -> None:
-    assert [(example.page, example.heading) for example in examples("python")] == [("README.md", "my_strategies.py")]
+    """The reader of external events is run by test_event_bus.py, against a real Redis."""
+    run = [("README.md", "my_strategies.py"), ("docs/monitoring.md", "read_events.py")]
+    assert [(example.page, example.heading) for example in examples("python")] == run
 
 
 def test_every_settings_example_is_accepted(tmp_path: Path) -> None:
