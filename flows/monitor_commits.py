@@ -142,8 +142,9 @@ def _committed(session: Session, outcome: Outcome, moving: Sequence[Proposal], p
             one.book.recent.setdefault(found.symbol, []).append(found)
     for symbol in (symbol for one in proposals for symbol in one.book.symbols):
         watched, book = desk.watched[symbol], desk.book_of(symbol)
-        if watched.fresh == 1 and watched.last_ms is not None:
-            lags.append((session.clock.now_ms - watched.last_ms - watched.length_ms) / 1000)
+        closed_ms = 0 if watched.last_ms is None else watched.last_ms + watched.length_ms
+        if closed_ms > session.opened_ms and watched.fresh:  # what had closed before the session began says nothing of it
+            lags.append((session.clock.now_ms - closed_ms) / 1000)
         watched.committed(at, book.start.state.watermark_ms)
         for stage in STAGES:
             desk.stage_succeeded(symbol, stage)

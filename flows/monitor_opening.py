@@ -98,7 +98,7 @@ async def open_desk(session: Session) -> None:
     now = datetime.now(UTC)
     watched = _watch(session, books)
     session.desk = Desk(session.session_id, session.name, _rules(session, tuple(watched)), books, watched, now)
-    session.desk.clock_ms = session.clock.now_ms
+    session.desk.clock_ms = session.opened_ms = session.clock.now_ms
     session.metrics.attach(session.desk.bus)
     session.desk.states.session.move("STARTING", "the session starts", "session", now)
     remember(session.desk, await asyncio.to_thread(session.store.risk, session.name))

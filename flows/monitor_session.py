@@ -84,6 +84,7 @@ class Session:
         self.sender: OutboxSender | None = None
         self.alerts = Alerts()
         self.clock = Clock()
+        self.opened_ms = 0
         self.polled_s = self.beat_s = float("-inf")
         self.shown_s = float("-inf")
         self.showing: asyncio.Task[UUID] | None = None
