@@ -71,6 +71,7 @@ LIGHT = (
     ("flows.accounts", ("prefect", "numba", "ccxt", "plotly")),
     ("flows.paper_trading", ("numba", "ccxt", "plotly")),
     ("flows.backtesting", ("numba", "ccxt", "plotly", "optuna", "dask")),
+    ("flows.monitoring", ("prefect", "numba", "ccxt", "plotly", "prometheus_client", "redis")),
     ("deployments.serve", ("prefect", "polars", "numba", "duckdb")),
     ("deployments.dashboard.__main__", ("fastapi", "uvicorn", "polars", "duckdb")),
     ("deployments.dashboard.server", ("prefect", "numba", "ccxt", "plotly")),

@@ -15,27 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from candlewick.cli import command_app, run_command
+from candlewick.cli import run_command
 from candlewick.monitoring.rows import AlertRow, OutboxEvent
 from candlewick.monitoring.status import SessionStatus
 from candlewick.store.database import Database
 from candlewick.store.processes import this_process
 from candlewick.store.session_writing import SessionWrite
 from candlewick.store.sessions import SessionStore
-from flows.monitor_commands import add_monitor_commands
+from flows.monitoring import app
 from tests.session_samples import session_row, troubled_desk
 
 ROOT = Path(__file__).resolve().parents[1]
-MAIN = """
-import sys
-from candlewick.cli import command_app, main
-from flows.monitor_commands import add_monitor_commands
-app = command_app("python -m flows.monitoring", "help")
-add_monitor_commands(app)
-main(app)
-"""
-app = command_app("python -m flows.monitoring", "help")
-add_monitor_commands(app)
 
 
 class FakeSession:
@@ -92,7 +82,7 @@ def command(*words: str) -> int:
 def elsewhere(*words: str) -> subprocess.Popen[str]:
     """The command in a process of its own."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    arguments = [sys.executable, "-c", MAIN, *words]
+    arguments = [sys.executable, "-m", "flows.monitoring", *words]
     return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -137,13 +127,6 @@ def test_watching_shows_the_status_again_until_ctrl_c(session: FakeSession) -> N
     watching.send_signal(signal.SIGINT)
     watching.communicate(timeout=60)
     assert watching.returncode == 0
-
-
-def test_the_commands_bring_no_prefect_along() -> None:
-    heavy = ("prefect", "numba", "ccxt", "plotly", "prometheus_client", "redis")
-    script = f"import sys, flows.monitor_commands; print([name for name in {heavy!r} if name in sys.modules])"
-    answer = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == "[]"
 
 
 # Status
