@@ -338,7 +338,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
 @needs_browser
 def test_the_page_shows_the_desk_and_a_change_comes_without_reloading(browser: Tab, desk: MadeDesk) -> None:
     broken = RiskStatus(
-        rule="max_positions", limit="2", value="3", breached_at=desk.at, action="block_entries", lift="when_below"
+        rule="max_positions", limit="2 open positions", value="3 open positions", breached_at=desk.at, action="block_entries", lift="when_below"
     )
     desk.beat(risk=(broken,))
     with served(desk.directory) as address:
@@ -348,7 +348,7 @@ def test_the_page_shows_the_desk_and_a_change_comes_without_reloading(browser: T
         header = browser.text(".top")
         assert all(text in header for text in ("desk", "running", "3 / 3", "page live", "store connected"))
         assert browser.ask("[...document.querySelectorAll('#symbols button')].map((one) => one.textContent)") == list(SYMBOLS)
-        assert "3 of 2" in browser.text("#risk")
+        assert "3 / 2" in browser.text("#risk")
         assert "BTC/USDT long 0.5" in browser.text("#positions")
         assert browser.ask("document.querySelector('#candle-chart').data.map((one) => one.name)") == [
             "candles", "entry price", "stop price", "buy", "exit",

@@ -14,7 +14,8 @@ from candlewick.timeframes import timeframe_ms, utc
 
 MOST = 60
 Tone = Literal["gain", "loss", "warn", "info"]
-_REFUSED = ("refused", "expired", "cancelled")
+# A stop or target that is cancelled only goes with its position.
+_CAME_TO_NOTHING = {("refused", leg) for leg in ("entry", "exit")} | {(fate, "entry") for fate in ("expired", "cancelled")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def _of_outbox(events: Iterable[OutboxEvent]) -> Iterator[Happening]:
         told = event.document
         if event.kind == "fill":
             tone, text = _fill(told)
-        elif event.kind == "order.changed" and told.get("status") in _REFUSED:
+        elif event.kind == "order.changed" and (told.get("status"), told.get("leg")) in _CAME_TO_NOTHING:
             tone, text = "warn", f"{_words(told, 'leg')} order {told['status']}{_because(_text(told, 'reason'))}"
         elif event.kind == "risk.breached":
             limit = f"{_text(told, 'value')} is beyond {_text(told, 'limit')}"

@@ -162,6 +162,7 @@ function drawSymbols(session) {
   const wanted = $("filter").value.trim().toLowerCase();
   const ordered = [...session.symbols].sort((a, b) => urgency(a) - urgency(b) || a.symbol.localeCompare(b.symbol));
   const found = ordered.filter((one) => `${one.symbol} ${one.state} ${one.regime} ${one.quarantined ? "quarantined" : ""} ${one.paused_by ?? ""}`.toLowerCase().includes(wanted));
+  if (view.chosen === null || !session.symbols.some((one) => one.symbol === view.chosen)) view.chosen = (ordered.find((one) => Number(one.position)) ?? ordered[0])?.symbol ?? null;
   const shown = view.all || found.length <= FEW + 2 ? found : found.slice(0, FEW);
   sync($("symbols"), shown, (one) => one.symbol, createRow, updateRow);
   const running = session.symbols.filter((one) => one.state === "RUNNING").length, inQuarantine = session.symbols.filter((one) => one.quarantined).length;
@@ -170,12 +171,15 @@ function drawSymbols(session) {
   show($("all-symbols"), found.length > FEW + 2); put($("all-symbols"), view.all ? `Show the first ${FEW}` : `Show all ${found.length}`);
   const names = session.symbols.map((one) => one.symbol).sort();
   sync($("picker"), names, (name) => name, (name) => Object.assign(make("option", "", name), { value: name }), () => {});
-  if (view.chosen === null || !names.includes(view.chosen)) view.chosen = (ordered.find((one) => Number(one.position)) ?? ordered[0])?.symbol ?? null;
   if (view.chosen !== null && $("picker").value !== view.chosen) $("picker").value = view.chosen;
 }
 
 // ---------------------------------------------------------------------------------------------------- risk, positions, events
-const number = (text) => (text === null ? NaN : parseFloat(String(text).replaceAll(",", "")));
+// `0.031 of equity` as a number and its unit.
+function measured(text) {
+  const found = /^(-?[\d.,]+)\s*(.*)$/.exec(text ?? "");
+  return found === null ? { number: NaN, shown: text ?? "–", unit: "" } : { number: Number(found[1].replaceAll(",", "")), shown: found[1], unit: found[2] };
+}
 function drawRisk(session) {
   const set = session.risk.filter((one) => one.limit !== null || one.breached_at !== null), broken = set.filter((one) => one.breached_at !== null).length;
   put($("risk-note"), set.length ? (broken ? `${count(broken, "limit")} broken` : "all kept") : "");
@@ -186,13 +190,16 @@ function drawRisk(session) {
     node.append(pair, bar, make("div", "detail"));
     return node;
   }, (node, one) => {
-    const [pair, bar, detail] = node.children, used = Math.abs(number(one.value)) / Math.abs(number(one.limit));
+    const [pair, bar, detail] = node.children, value = measured(one.value), limit = measured(one.limit);
+    const used = Math.abs(value.number) / Math.abs(limit.number), percent = limit.unit.startsWith("%") ? " %" : "";
     put(pair.firstChild, one.none ? "No limit is set." : words(one.rule));
-    put(pair.lastChild, one.none ? "" : one.limit === null ? "on" : `${one.value ?? "–"} of ${one.limit}`);
+    put(pair.lastChild, one.none ? "" : one.limit === null ? "on" : `${value.shown} / ${limit.shown}${percent}`);
     dress(pair.lastChild, one.breached_at ? "loss" : "");
     show(bar, !one.none && Number.isFinite(used));
     bar.firstChild.style.width = `${Math.min(100, (used || 0) * 100)}%`; dress(bar.firstChild, one.breached_at || used >= 1 ? "over" : used >= 0.8 ? "near" : "");
-    put(detail, one.none ? "The section desk_risk of the settings has them." : one.breached_at ? `broken since ${moment(one.breached_at)}: ${words(one.action)}, lifted ${one.lift === "manual" ? "by hand" : words(one.lift)}` : "");
+    const broken = one.breached_at ? `broken since ${moment(one.breached_at)}: ${words(one.action)}, lifted ${one.lift === "manual" ? "by hand" : words(one.lift)}` : "";
+    put(detail, one.none ? "The section desk_risk of the settings has them." : broken);
+    node.title = one.none || one.limit === null ? "" : `${words(one.rule)}: ${one.value ?? "not known"}, limit ${one.limit}`;
   });
 }
 
