@@ -34,6 +34,7 @@ MOST_MARKDOWN_SYMBOLS = 250
 _LONGEST_CELL = 120
 _WITHIN = "ok"
 _NARROW = 150
+_WIDEST_STATE = 50
 _RIGHT = ("age", "position", "unrealized", "errors", "restarts", "failures")
 _STYLES = {"QUARANTINED": "bold red", "ERROR": "red", "RECOVERING": "yellow", "PAUSED": "yellow"}
 
@@ -139,7 +140,13 @@ class _SymbolsTable:
         columns = NARROW_COLUMNS if narrow else SYMBOL_COLUMNS
         for key, title in columns.items():
             wraps = key in (("symbol", "signal") if narrow else ("state", "signal"))
-            table.add_column(title, justify="right" if key in _RIGHT else "left", no_wrap=not wraps, overflow="fold")
+            table.add_column(
+                title,
+                justify="right" if key in _RIGHT else "left",
+                no_wrap=not wraps,
+                overflow="fold",
+                max_width=_WIDEST_STATE if key == "state" else None,
+            )
         for one in by_urgency(self._status.symbols):
             row = symbol_row(self._status, one, self._now)
             cells = narrow_row(row) if narrow else row
