@@ -193,7 +193,7 @@ function drawRisk(session) {
     const [pair, bar, detail] = node.children, value = measured(one.value), limit = measured(one.limit);
     const used = Math.abs(value.number) / Math.abs(limit.number), percent = limit.unit.startsWith("%") ? " %" : "";
     put(pair.firstChild, one.none ? "No limit is set." : words(one.rule));
-    put(pair.lastChild, one.none ? "" : one.limit === null ? "on" : `${value.shown} / ${limit.shown}${percent}`);
+    put(pair.lastChild, one.none ? "" : Number.isNaN(limit.number) ? value.shown : `${value.shown} / ${limit.shown}${percent}`);
     dress(pair.lastChild, one.breached_at ? "loss" : "");
     show(bar, !one.none && Number.isFinite(used));
     bar.firstChild.style.width = `${Math.min(100, (used || 0) * 100)}%`; dress(bar.firstChild, one.breached_at || used >= 1 ? "over" : used >= 0.8 ? "near" : "");
