@@ -192,7 +192,7 @@ def _joined(table: Table, parts: Sequence[tuple[CycleWrite, pl.DataFrame]]) -> p
     frames = []
     for group in groups.values():
         try:
-            frame = pl.concat([frame for _, frame in group], how="vertical_relaxed")
+            frame = pl.concat([frame for _, frame in group], how="vertical_relaxed", rechunk=True)
         except pl.exceptions.PolarsError as error:
             raise InvariantViolated(f"rows for {table.name}: {error}") from error
         owners = np.repeat(np.arange(len(group)), [frame.height for _, frame in group])

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import polars as pl
 
@@ -19,13 +19,15 @@ EQUITY_SUM_SCHEMA: Mapping[str, pl.DataType] = {
 # The sum of what each account was last worth is the running sum of what each one changed by: no row an account and time.
 _EQUITY = """
     WITH these AS (SELECT account, initial_cash FROM accounts WHERE account IN (SELECT unnest($accounts::VARCHAR[]))),
+    before AS (SELECT account, max("at") AS last_at FROM equity SEMI JOIN these USING (account) WHERE "at" < $since GROUP BY account),
     changed AS (
         SELECT "at",
             equity - lag(equity, 1, initial_cash) OVER one AS equity,
             cash - lag(cash, 1, initial_cash) OVER one AS cash,
             position_value - lag(position_value, 1, 0) OVER one AS position_value,
             open_positions - lag(open_positions, 1, 0) OVER one AS open_positions
-        FROM equity JOIN these USING (account) WINDOW one AS (PARTITION BY account ORDER BY "at")),
+        FROM equity JOIN these USING (account) LEFT JOIN before USING (account)
+        WHERE "at" >= coalesce(before.last_at, $since) WINDOW one AS (PARTITION BY account ORDER BY "at")),
     summed AS (
         SELECT "at", sum(equity) AS equity, sum(cash) AS cash, sum(position_value) AS position_value,
             sum(open_positions) AS open_positions
@@ -36,9 +38,12 @@ _EQUITY = """
     FROM summed, base WINDOW so_far AS (ORDER BY "at") ORDER BY "at" """
 
 
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def equity_of(connection: Connection, accounts: Sequence[str], since: datetime | None) -> pl.DataFrame:
     """See `SessionStore.equity`."""
-    frame = pl.DataFrame(connection.sql(_EQUITY, params={"accounts": list(accounts)}).to_arrow_table())
+    frame = pl.DataFrame(connection.sql(_EQUITY, params={"accounts": list(accounts), "since": since or _EVER}).to_arrow_table())
     frame = frame.select(pl.col(name).cast(kind) for name, kind in EQUITY_SUM_SCHEMA.items())
     return frame if since is None else frame.filter(pl.col("at") >= since)
 
