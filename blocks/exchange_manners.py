@@ -21,6 +21,7 @@ class ExchangeManners:
     ``funding_limit``, ``open_interest_limit``, ``trade_limit``: rows a page. ``open_interest_reach_ms``: how far back it is kept.
     ``funding_is_onwards``: whether payments come from a time on, and not the newest ones first. ``trades``: asked for by number
     or by a time in nanoseconds, None where past ones cannot be asked for; ``trade_window_ms``: by the longest span allowed.
+    ``best_prices``: whether bids and asks of many symbols come with one question; else each symbol's order book is asked for.
     """
 
     answers: Answers = "unknown"
@@ -37,6 +38,7 @@ class ExchangeManners:
     trades: Literal["numbered", "nanoseconds"] | None = None
     trade_limit: int = 100
     trade_window_ms: int | None = None
+    best_prices: Literal["together", "by_book"] = "by_book"
 
 
 _UNKNOWN = ExchangeManners()
@@ -53,6 +55,7 @@ _BINANCE = ExchangeManners(
     trades="numbered",
     trade_limit=1000,
     trade_window_ms=3_600_000,
+    best_prices="together",
 )
 _COINBASE = ExchangeManners(answers="window", newest_first=True, candle_limit=300, names_end=True, empty_page='"candles"')
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import polars as pl
@@ -13,7 +14,7 @@ import polars as pl
 from blocks.exchange_answers import collecting_answers
 from blocks.exchange_budget import sent_at_ms
 from blocks.exchange_client import raise_named
-from blocks.exchange_instruments import instrument_of
+from blocks.exchange_instruments import exact, instrument_of
 from blocks.exchange_manners import collecting_trades, manners_of, page_manners, reach_of, trade_question
 from candlewick.candles import CandlePage, MarketClock, RawPage, Series
 from candlewick.errors import CandlesNotKept, CandlewickError, MarketUnavailable, UnknownSymbol, UsageError
@@ -22,6 +23,7 @@ from candlewick.instruments import Instrument
 from candlewick.market.funding_paging import FundingWalk, parse_funding_rows
 from candlewick.market.open_interest_paging import open_interest_frame, parse_open_interest
 from candlewick.market.paging import PageManners, PageWalk, parse_rows
+from candlewick.market.spread import spread_bps
 from candlewick.market.trades_paging import TradeWalk, parse_trades
 from candlewick.timeframes import DAY_MS, floor_to_bar, format_duration, format_utc, timeframe_ms
 
@@ -31,6 +33,8 @@ Answer = TypeVar("Answer")
 _SLOW_ROUND_TRIP_MS = 500
 # Ends are inclusive, and some exchanges know whole seconds only: the last one of a window is one before its end.
 _SECOND_MS = 1000
+# The address of a question stays well below what servers take (8 kB); Binance documents no limit of its own.
+_SYMBOLS_A_QUESTION = 100
 
 
 class ExchangeMarket:
@@ -190,9 +194,42 @@ class ExchangeMarket:
         """None: an exchange's payments are fetched once and kept."""
         return None
 
+    async def spreads_bps(self, symbols: tuple[str, ...]) -> dict[str, Decimal]:
+        """Bid-ask spreads of now by symbol, in basis points; a symbol with an empty side of its book is left out.
+
+        One question for up to a hundred symbols where the exchange tells best prices so, else an order book for each.
+        Raises UnknownSymbol, UsageError (no order books offered), MarketUnavailable and RateLimited.
+        """
+        for symbol in symbols:
+            await self._prepare(symbol, "fetchOrderBook", "order books")
+        if manners_of(self.name).best_prices == "together":
+            parts = [symbols[first : first + _SYMBOLS_A_QUESTION] for first in range(0, len(symbols), _SYMBOLS_A_QUESTION)]
+            spreads = [one for part in parts for one in await self._spreads_together(part)]
+        else:
+            spreads = [(symbol, await self._spread_of_book(symbol)) for symbol in symbols]
+        return {symbol: spread for symbol, spread in spreads if spread is not None}
+
     async def close(self) -> None:
         """Close the connections. A closed market may be used again; it reconnects."""
         await self._client.close()
+
+    async def _spreads_together(self, symbols: tuple[str, ...]) -> list[tuple[str, Decimal | None]]:
+        async def read() -> list[tuple[str, Decimal | None]]:
+            told = await self._client.fetch_bids_asks(list(symbols))
+            best = [(symbol, told.get(symbol) or {}) for symbol in symbols]
+            return [(symbol, spread_bps(_price(one.get("bid")), _price(one.get("ask")))) for symbol, one in best]
+
+        return await self._ask(f"{self.name} best prices of {len(symbols)} symbols", read)
+
+    async def _spread_of_book(self, symbol: str) -> Decimal | None:
+        """From the best level of each side. No number of levels is asked for: which ones are allowed differs by exchange."""
+
+        async def read() -> Decimal | None:
+            book = await self._client.fetch_order_book(symbol)
+            bid, ask = (book[side][0][0] if book[side] else None for side in ("bids", "asks"))
+            return spread_bps(_price(bid), _price(ask))
+
+        return await self._ask(f"{self.name} {symbol} order book", read)
 
     async def _take_page(self, walk: PageWalk, subject: str, symbol: str, pages: list[RawPage]) -> None:
         manners = manners_of(self.name)
@@ -325,3 +362,8 @@ class ExchangeMarket:
         near = difflib.get_close_matches(symbol.upper(), list(markets), n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(near)}?" if near else f"it trades {len(markets)} symbols, written like BTC/USDT"
         raise UnknownSymbol(f"{self.name} does not trade {symbol!r}: {hint}")
+
+
+def _price(told: float | None) -> Decimal | None:
+    """A price as the exchange wrote it; None where it told none."""
+    return None if told is None else exact(told)

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Protocol
 
 import numpy as np
@@ -115,6 +116,12 @@ class Market(Protocol):
 
     def funding_fingerprint(self, symbol: str) -> str | None:
         """Like ``fingerprint``, of the symbol's funding."""
+
+    async def spreads_bps(self, symbols: tuple[str, ...]) -> dict[str, Decimal]:
+        """Bid-ask spreads now, in basis points (market/spread.py); a symbol that has none, or whose nobody knows, is left out.
+
+        Raises MarketUnavailable (RateLimited), UnknownSymbol, UsageError where the exchange does not tell them.
+        """
 
     async def close(self) -> None:
         """Let go of connections."""

@@ -155,7 +155,7 @@ def _rules(session: Session, symbols: Sequence[str]) -> DeskRules:
         restart_base_s=monitoring.restart_base_s,
         restart_max_s=monitoring.restart_max_s,
         stale_after_bars=monitoring.stale_after_bars,
-        is_live=False,
+        is_live=session.access.max_skew_ms is not None,  # an exchange: others have no spreads to be asked for
     )
 
 
@@ -192,7 +192,7 @@ def take_window(session: Session, symbol: str, opened: Opened) -> None:
     one.window, one.pending, one.ready, one.signals, one.rejections = opened.window, opened.pending, False, {}, []
     times = opened_at_ms(opened.window)
     one.fresh = len(times) - (0 if watermark_ms is None else int(times.searchsorted(watermark_ms, side="right")))
-    one.forming = None
+    one.forming, one.spread_bps = None, None
     if history_bars(session.desk.rules.signals):
         book.recent = dict(by_symbol(session.store.interventions(book.name)))
 

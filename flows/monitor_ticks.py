@@ -65,7 +65,8 @@ async def tick(session: Session) -> None:
     due = desk.due()
     if due:
         asks = [Ask(one.series, one.next_ms(desk.book_of(one.symbol).start.account.anchor_ms), one.last_ms) for one in due]
-        _take_in(session, await fetch_bars(session.access, Asks(asks, desk.clock_ms)))
+        wants_spreads = desk.rules.is_live and desk.rules.signals.max_spread_bps is not None
+        _take_in(session, await fetch_bars(session.access, Asks(asks, desk.clock_ms, wants_spreads)))
     if any(one.fresh and one.symbol not in desk.waiting for one in desk.watched.values()):
         await _decide_and_commit(session)
     elif session.unwritten or time.monotonic() - session.beat_s >= session.settings.monitoring.heartbeat_s:
@@ -140,6 +141,7 @@ def _take_in(session: Session, heard: Sequence[Heard]) -> None:
             added = watched.add(one.checked.candles, one.pages, one.forming)
             if added:
                 watched.findings += one.checked.findings
+                watched.spread_bps = one.spread_bps
             desk.data_came(one.symbol, added)
 
 

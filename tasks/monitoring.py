@@ -1,8 +1,10 @@
 """A session's steps that ask a market: many symbols in one task run, and what one of them does is no other's matter."""
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 
 import polars as pl
 from prefect import task
@@ -23,7 +25,10 @@ from candlewick.windows import FetchPlan, plan_fetch, remember_covered
 from tasks.candles import confirm_gaps, fetch_candles, keep_pages, revised_candles
 from tasks.market import MarketAccess
 
+_LOG = logging.getLogger("candlewick.monitor")
 _AT_ONCE = 16
+# Bars wait for spreads, and are there already.
+_SPREADS_S = 30
 _NAMED = 3
 # More than so many missing bars go into the lake at once; fewer wait in the store until there are enough of them.
 _BACKLOG_BARS = 500
@@ -40,21 +45,26 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What a market answered: validated bars, the forming bar and the pages; or why not."""
+    """What a market answered: validated bars, the forming bar and the pages; or why not. ``spread_bps``: right after its bars."""
 
     symbol: str
     checked: ValidatedCandles | None
     forming: FormingBar | None
     pages: tuple[RawPage, ...]
     error: CandlewickError | TimeoutError | None
+    spread_bps: Decimal | None = None
 
 
 class Asks:
-    """Series to ask for. Not a dataclass: Prefect would search a task's dataclass arguments for futures."""
+    """Series to ask for, and whether bid-ask spreads are wanted, too.
 
-    def __init__(self, asks: Sequence[Ask], now_ms: int) -> None:
+    Not a dataclass: Prefect would search a task's dataclass arguments for futures.
+    """
+
+    def __init__(self, asks: Sequence[Ask], now_ms: int, wants_spreads: bool = False) -> None:
         self.asks = asks
         self.now_ms = now_ms
+        self.wants_spreads = wants_spreads
         first = ", ".join(ask.series.symbol for ask in asks[:_NAMED])
         self.title = first if len(asks) <= _NAMED else f"{first} and {len(asks) - _NAMED} more"
 
@@ -74,7 +84,23 @@ async def fetch_bars(access: MarketAccess, asks: Asks) -> list[Heard]:
                 return Heard(ask.series.symbol, None, None, (), error)
             return Heard(ask.series.symbol, checked, page.forming, pages, None)
 
-    return await asyncio.gather(*(one(ask) for ask in asks.asks))
+    heard = await asyncio.gather(*(one(ask) for ask in asks.asks))
+    return await _with_spreads(access, heard) if asks.wants_spreads else heard
+
+
+async def _with_spreads(access: MarketAccess, heard: list[Heard]) -> list[Heard]:
+    """Spreads of the series that have new bars. One that is not known is no failure of its bars: the rule `spread` rejects."""
+    symbols = tuple(one.symbol for one in heard if one.checked is not None and one.checked.candles.height)
+    if not symbols:
+        return heard
+    try:
+        async with asyncio.timeout(_SPREADS_S):
+            spreads = await access.market.spreads_bps(symbols)
+    except (CandlewickError, TimeoutError) as error:
+        why = str(error) or f"no answer within {_SPREADS_S} s"
+        _LOG.warning("the spreads of %d symbols are not known, and entries at this bar are rejected: %s", len(symbols), why)
+        return heard
+    return [replace(one, spread_bps=spreads.get(one.symbol)) for one in heard]
 
 
 class Windows:

@@ -126,6 +126,10 @@ class FilesMarket:
         raw = await asyncio.to_thread(read_funding_file, file.path, file.plan)
         return within(normalise_funding(raw, f"{file.path.name}"), since_ms, until_ms)
 
+    async def spreads_bps(self, symbols: tuple[str, ...]) -> dict[str, Decimal]:
+        """None is known: files hold candles."""
+        return {}
+
     async def close(self) -> None:
         """Forget what was read."""
         self._frames.clear()

@@ -74,6 +74,10 @@ class LakeMarket:
         """None, as ``fingerprint``."""
         return None
 
+    async def spreads_bps(self, symbols: tuple[str, ...]) -> dict[str, Decimal]:
+        """None is known: the lake holds candles."""
+        return {}
+
     async def close(self) -> None:
         """Nothing to let go of."""
 

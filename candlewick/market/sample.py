@@ -158,6 +158,10 @@ class SampleMarket:
         """None: its funding never changes."""
         return None
 
+    async def spreads_bps(self, symbols: tuple[str, ...]) -> dict[str, Decimal]:
+        """None is known: its bars are made of trades, not of an order book."""
+        return {}
+
     async def close(self) -> None:
         """Nothing to let go of."""
 

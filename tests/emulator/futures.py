@@ -12,7 +12,7 @@ from tests.emulator.candle_book import CandleBook
 from tests.emulator.exchange_info import symbol_entry
 from tests.emulator.front import Front
 from tests.emulator.klines import INTERVAL_MS
-from tests.emulator.spot import refuse, send_klines, send_trades
+from tests.emulator.spot import refuse, send_best_prices, send_klines, send_trades
 from tests.emulator.trade_book import TradeBook
 
 _MAX_FUNDING_LIMIT, _DEFAULT_FUNDING_LIMIT = 1000, 100
@@ -36,6 +36,7 @@ class FuturesDesk:
         self.inverse: set[str] = set()
         self.contract_types: dict[str, str] = {}
         self.brackets: dict[str, tuple[int, float]] = {}
+        self.spreads: dict[str, str | None] = {}
 
     def add_funding_file(self, symbol: str, path: Path) -> None:
         """Serve this file's payments (columns ts, funding_rate)."""
@@ -103,6 +104,7 @@ class FuturesRoutes:
         app.router.add_get("/fapi/v1/exchangeInfo", self._info)
         app.router.add_get("/fapi/v1/klines", self._klines)
         app.router.add_get("/fapi/v1/aggTrades", self._trades)
+        app.router.add_get("/fapi/v1/ticker/bookTicker", self._best_prices)
         app.router.add_get("/fapi/v1/fundingRate", self._funding_rate)
         app.router.add_get("/fapi/v1/leverageBracket", self._leverage_bracket)
         app.router.add_get("/futures/data/openInterestHist", self._open_interest)
@@ -122,6 +124,9 @@ class FuturesRoutes:
 
     async def _trades(self, request: web.Request) -> web.StreamResponse:
         return await send_trades(self._front, request, self._desk.trades)
+
+    async def _best_prices(self, request: web.Request) -> web.StreamResponse:
+        return await send_best_prices(self._front, request, self._desk.spreads, self._desk.book.symbols)
 
     async def _funding_rate(self, request: web.Request) -> web.StreamResponse:
         start, end, limit = _span(request, _DEFAULT_FUNDING_LIMIT, _MAX_FUNDING_LIMIT)

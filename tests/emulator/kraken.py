@@ -17,12 +17,16 @@ _ASSETS = {"XXBT": "XBT", "XETH": "ETH", "ZUSD": "USD", "ZEUR": "EUR"}
 
 
 class KrakenDesk:
-    """``book`` and ``trades`` by Kraken's own names, such as XXBTZUSD; pairs of _ASSETS alone. ``inactive`` ones are delisted."""
+    """``book`` and ``trades`` by Kraken's own names, such as XXBTZUSD; pairs of _ASSETS alone. ``inactive`` ones are delisted.
+
+    ``depth``: order books, as the Depth answer has them; where there is none, both sides are empty.
+    """
 
     def __init__(self) -> None:
         self.book = CandleBook()
         self.trades = TradeBook()
         self.inactive: set[str] = set()
+        self.depth: dict[str, dict[str, list[list[str | int]]]] = {}
 
     def pairs(self) -> dict[str, dict[str, object]]:
         """The AssetPairs result."""
@@ -66,6 +70,7 @@ class KrakenRoutes:
         app.router.add_get("/0/public/AssetPairs", self._pairs)
         app.router.add_get("/0/public/OHLC", self._candles)
         app.router.add_get("/0/public/Trades", self._trades)
+        app.router.add_get("/0/public/Depth", self._depth)
 
     async def _time(self, request: web.Request) -> web.StreamResponse:
         seconds = self._front.clock_ms() // 1000
@@ -110,6 +115,12 @@ class KrakenRoutes:
         rows = [[t.price, t.amount, t.time_ms / 1000, "s" if t.is_buyer_maker else "b", "l", "", t.number] for t in trades]
         last = str((trades[-1].time_ms if trades else start_ms) * 1_000_000)
         return await self._front.answer(request, _result({pair: rows, "last": last}), pair, _result({pair: [], "last": last}))
+
+    async def _depth(self, request: web.Request) -> web.StreamResponse:
+        pair = request.query.get("pair", "")
+        if pair not in self._desk.pairs():
+            return await self._refuse(request, "EQuery:Unknown asset pair")
+        return await self._front.answer(request, _result({pair: self._desk.depth.get(pair, {"bids": [], "asks": []})}), pair)
 
     async def _refuse(self, request: web.Request, error: str) -> web.StreamResponse:
         return await self._front.refuse(request, 200, json.dumps({"error": [error]}))

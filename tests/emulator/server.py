@@ -3,9 +3,9 @@ USD-M futures in futures.py; and Kraken's and Coinbase's, which share its clock,
 
 Python: ``with Emulator(CandleBook.from_folder(folder)) as exchange: exchange.misbehave(Fault("http", status=429))``.
 HTTP: GET /_control (state), GET /_control/requests, POST /_control with any of ``now_ms`` (null: real time), ``clock_offset_ms``,
-``show_forming``, ``accelerate`` (``factor``, ``start_ms``, ``until_ms``), ``weights`` (``limit``, ``window_s``, ``ban_s``,
-``patience``; begins a new count), ``faults`` (a list, appended), ``forgive`` (the faults so far, done first), ``clear`` (faults,
-log, weights and clock, done first).
+``show_forming``, ``spreads``, ``accelerate`` (``factor``, ``start_ms``, ``until_ms``), ``weights`` (``limit``, ``window_s``,
+``ban_s``, ``patience``; begins a new count), ``faults`` (a list, appended), ``forgive`` (the faults so far, done first),
+``clear`` (faults, log, weights, spreads and clock, done first).
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from tests.emulator.front import CandleQuestion
 from tests.emulator.futures import FuturesDesk, FuturesRoutes
 from tests.emulator.klines import INTERVAL_MS, klines_at, klines_text, page_bounds
 from tests.emulator.kraken import KrakenDesk, KrakenRoutes
-from tests.emulator.spot import send_klines, send_trades
+from tests.emulator.spot import send_best_prices, send_klines, send_trades
 from tests.emulator.trade_book import TradeBook
 from tests.emulator.weights import Weights, weight_of
 
@@ -80,7 +80,8 @@ class Emulator:
     """The exchange. Its attributes may be set from any thread while it runs.
 
     ``now_ms`` fixes its clock (None: real time, or as ``accelerate`` says); ``clock_offset_ms`` is added to it; ``show_forming``
-    is how Binance does it.
+    is how Binance does it. ``spreads``: ask less bid of a symbol (``BTCUSDT``) around 100, as text; 0.02 where it is not there,
+    None: nobody bids or asks.
     """
 
     def __init__(self, book: CandleBook, exchange_info: Path | None = None, port: int = 0) -> None:
@@ -94,6 +95,7 @@ class Emulator:
         self.pace: Pace | None = None
         self.clock_offset_ms = 0
         self.show_forming = True
+        self.spreads: dict[str, str | None] = {}
         self.faults: list[Fault] = []
         self._requests: deque[LoggedRequest] = deque(maxlen=_LOG_LIMIT)
         self._first_info = load_exchange_info(exchange_info)
@@ -167,7 +169,7 @@ class Emulator:
         self._requests.clear()
         self._last_page.clear()
         self.now_ms, self.pace, self.clock_offset_ms, self.show_forming = None, None, 0, True
-        self.weights = Weights()
+        self.weights, self.spreads = Weights(), {}
         self.forget_pauses()
 
     def forget_pauses(self) -> None:
@@ -219,6 +221,7 @@ class Emulator:
         app.router.add_get("/api/v3/exchangeInfo", self._exchange_info_answer)
         app.router.add_get("/api/v3/klines", self._klines)
         app.router.add_get("/api/v3/aggTrades", self._trades)
+        app.router.add_get("/api/v3/ticker/bookTicker", self._best_prices)
         FuturesRoutes(self.futures, self).add_to(app)
         KrakenRoutes(self.kraken, self).add_to(app)
         CoinbaseRoutes(self.coinbase, self).add_to(app)
@@ -240,6 +243,10 @@ class Emulator:
     def _exchange_info(self) -> dict[str, Any]:
         listed = tuple(s for s in {*self.book.symbols, *self.trades.symbols} if s not in self._delisted)
         return complete_exchange_info(self._info, tuple(sorted(listed)))
+
+    async def _best_prices(self, request: web.Request) -> web.StreamResponse:
+        known = tuple(entry["symbol"] for entry in self._exchange_info()["symbols"])
+        return await send_best_prices(self, request, self.spreads, known)
 
     async def _klines(self, request: web.Request) -> web.StreamResponse:
         known = {entry["symbol"] for entry in self._info["symbols"]}.union(self.book.symbols).difference(self._delisted)
@@ -330,7 +337,7 @@ class Emulator:
     @web.middleware
     async def _weigh(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Count the weight of a request to Binance; refuse it where too much was used."""
-        weight = weight_of(request.path, int(request.query.get("limit", _DEFAULT_LIMIT)))
+        weight = weight_of(request.path, int(request.query.get("limit", _DEFAULT_LIMIT)), "symbol" in request.query)
         if weight is None:
             return await handler(request)
         used, status, wait_s = self.weights.use(weight)
@@ -351,6 +358,7 @@ class Emulator:
             "now_ms": self.now_ms,
             "clock_offset_ms": self.clock_offset_ms,
             "show_forming": self.show_forming,
+            "spreads": self.spreads,
         }
         state["weights"] = asdict(self.weights)
         state["pace"] = None if self.pace is None else asdict(self.pace)
@@ -363,7 +371,7 @@ class Emulator:
     async def _control(self, request: web.Request) -> web.StreamResponse:
         command: dict[str, Any] = await request.json()
         unknown = command.keys() - {
-            "now_ms", "clock_offset_ms", "show_forming", "accelerate", "faults", "forgive", "clear", "weights"
+            "now_ms", "clock_offset_ms", "show_forming", "accelerate", "faults", "forgive", "clear", "weights", "spreads"
         }  # fmt: skip
         try:
             pace = Pace(**command.pop("accelerate"), began_s=time.time()) if "accelerate" in command else None

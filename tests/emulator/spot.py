@@ -1,6 +1,8 @@
 """What Binance's spot and USD-M exchanges have in common: their candles and aggregate trades."""
 
 import json
+from collections.abc import Mapping
+from decimal import Decimal
 
 from aiohttp import web
 
@@ -51,6 +53,25 @@ async def send_klines(
         seen_ms=seen_ms,
     )
     return await front.answer_candles(request, question)
+
+
+async def send_best_prices(
+    front: Front, request: web.Request, spreads: Mapping[str, str | None], known: tuple[str, ...]
+) -> web.StreamResponse:
+    """Best bid and ask of one symbol, of several, or of all; around 100. One that is not known spoils the whole question."""
+    one, several = request.query.get("symbol"), request.query.get("symbols")
+    asked = (one,) if one is not None else known if several is None else tuple(json.loads(several))
+    if not set(asked) <= set(known):
+        return await refuse(front, request, -1121, "Invalid symbol.")
+    rows = [_best_prices(symbol, spreads.get(symbol, "0.02")) for symbol in asked]
+    return await front.answer(request, json.dumps(rows if one is None else rows[0]))
+
+
+def _best_prices(symbol: str, spread: str | None) -> dict[str, str]:
+    half = None if spread is None else Decimal(spread) / 2
+    bid, ask = ("0", "0") if half is None else (100 - half, 100 + half)
+    amount = "0.00000000" if half is None else "1.00000000"
+    return {"symbol": symbol, "bidPrice": f"{bid}", "bidQty": amount, "askPrice": f"{ask}", "askQty": amount}
 
 
 async def send_trades(front: Front, request: web.Request, book: TradeBook) -> web.StreamResponse:

@@ -5,11 +5,14 @@ from dataclasses import dataclass, field
 
 _SPOT = {"/api/v3/exchangeInfo": 20, "/api/v3/klines": 2, "/api/v3/aggTrades": 4}
 _FUTURES = {"/fapi/v1/aggTrades": 20}
+_BEST_PRICES = {"/api/v3/ticker/bookTicker": (2, 4), "/fapi/v1/ticker/bookTicker": (2, 5)}  # of one symbol, of several
 _FUTURES_KLINES = ((100, 1), (500, 2), (1001, 5))
 
 
-def weight_of(path: str, limit: int) -> int | None:
+def weight_of(path: str, limit: int, one_symbol: bool = True) -> int | None:
     """The weight of a request, as Binance's documentation has it; None for an address that is not Binance's."""
+    if path in _BEST_PRICES:
+        return _BEST_PRICES[path][0 if one_symbol else 1]
     if path == "/fapi/v1/klines":
         return next((weight for below, weight in _FUTURES_KLINES if limit < below), 10)
     if path.startswith(("/api/v3/brokerage", "/_control")) or not path.startswith(("/api/", "/fapi/", "/futures/")):
