@@ -10,6 +10,9 @@ from candlewick.monitoring.rows import Control
 from flows.monitor_opening import reload
 from flows.monitor_session import Session
 
+# What nobody took because the session before died is not done by the next one, unless it makes things safer.
+_STILL_MEANT = ("kill", "pause")
+
 
 async def obey(session: Session, control: Control) -> None:
     """Do what a command says; what was done, or why not, goes into its row with the next commit."""
@@ -17,12 +20,15 @@ async def obey(session: Session, control: Control) -> None:
         outcome = await _obey(session, control)
     except UsageError as refused:
         outcome = f"refused: {refused}"
+    session.show_soon()
     session.unwritten.applied.append(
         replace(control, session_id=session.session_id, applied_at=datetime.now(UTC), outcome=outcome)
     )
 
 
 async def _obey(session: Session, control: Control) -> str:
+    if control.requested_at < session.started_at and control.command not in _STILL_MEANT:
+        raise UsageError(f"it was asked for at {control.requested_at:%H:%M:%S} UTC, before this session began; ask again")
     reason = control.reason or f"{control.command} by {control.requested_by}"
     symbols = tuple(session.desk.watched) if control.symbol is None else (control.symbol,)
     unknown = [symbol for symbol in symbols if symbol not in session.desk.watched]

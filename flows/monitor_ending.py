@@ -4,6 +4,9 @@ import asyncio
 import logging
 from datetime import UTC, datetime
 
+import httpx
+from prefect.exceptions import PrefectException
+
 from candlewick.announcing import announce
 from candlewick.errors import LedgerError
 from candlewick.monitoring.desk import stop_all
@@ -31,7 +34,17 @@ async def close(session: Session, reason: str) -> None:
         await asyncio.to_thread(session.sender.close, _OUTSIDE_S)
     session.end_with(reason)
     await beat(session)
-    await publish_status(session.status())
+    await _show_end(session)
+
+
+async def _show_end(session: Session) -> None:
+    """The last status in the Prefect UI; a server that is away does not turn the end into a failure."""
+    try:
+        if session.showing is not None:
+            session.artifact_id = await session.showing
+        await publish_status(session.status(), session.artifact_id)
+    except (PrefectException, httpx.HTTPError) as problem:
+        _LOG.info("the status artifact of %s could not be refreshed: %s", session.session_id, problem)
 
 
 def result_of_session(session: Session, status: SessionEnd, reason: str, error: str | None = None) -> SessionResult:

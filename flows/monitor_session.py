@@ -121,7 +121,7 @@ class Session:
             process=this_process(), flow_run_id=self.flow_run_id, started_at=self.started_at, ends_at=self.ends_at,
             heartbeat_s=self.settings.monitoring.heartbeat_s, lags_s=self.lags_s,
             bus_connected=None if sender is None else sender.connected, store_connected=self.store_connected,
-            outbox_waiting={} if sender is None else dict(sender.waiting), memory_mb=memory_mb(), notices=tuple(self.notices),
+            outbox_waiting={} if sender is None else {str(sink): count for sink, count in sender.waiting.items()}, memory_mb=memory_mb(), notices=tuple(self.notices),
         )  # fmt: skip
         return session_status(self.desk, facts)
 
@@ -139,6 +139,10 @@ class Session:
     def record(self, run_id: str, started_at: datetime, notices: tuple[str, ...]) -> RunRecord:
         """The bookkeeping of one account's part of a tick."""
         return RunRecord(run_id, self.flow_run_id, self.session_id, started_at, datetime.now(UTC), "success", None, notices, {})
+
+    def show_soon(self) -> None:
+        """The next commit writes the status, whether a heartbeat is due or not."""
+        self.beat_s = float("-inf")
 
     def end_with(self, reason: str) -> None:
         """The next row that is written says that the session has ended, and it is written at once."""
