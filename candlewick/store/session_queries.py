@@ -19,7 +19,8 @@ EQUITY_SUM_SCHEMA: Mapping[str, pl.DataType] = {
 # The sum of what each account was last worth is the running sum of what each one changed by: no row an account and time.
 _EQUITY = """
     WITH these AS (SELECT account, initial_cash FROM accounts WHERE account IN (SELECT unnest($accounts::VARCHAR[]))),
-    before AS (SELECT account, max("at") AS last_at FROM equity SEMI JOIN these USING (account) WHERE "at" < $since GROUP BY account),
+    before AS (
+        SELECT account, max("at") AS last_at FROM equity SEMI JOIN these USING (account) WHERE "at" < $since GROUP BY account),
     changed AS (
         SELECT "at",
             equity - lag(equity, 1, initial_cash) OVER one AS equity,
