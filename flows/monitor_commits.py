@@ -232,6 +232,7 @@ def _due_row(session: Session) -> SessionRow | None:
 def store_failed(session: Session, error: LedgerError) -> None:
     """The store refused or did not answer: nothing is lost, all of it is tried again with the next tick."""
     session.store_connected = False
+    session.alerts.store_refused(str(error))
     session.notice(f"the store does not take what happens; it is tried again: {error}")
 
 

@@ -32,6 +32,7 @@ async def close(session: Session, reason: str) -> None:
     stop_all(desk, reason, actor)
     if session.sender is not None:
         await asyncio.to_thread(session.sender.close, _OUTSIDE_S)
+    await asyncio.to_thread(session.alerts.close)
     session.end_with(reason)
     await beat(session)
     await _show_end(session)

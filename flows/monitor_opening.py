@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from candlewick.account import TermsVersion
 from candlewick.amending import exchange_changes
@@ -20,12 +20,13 @@ from candlewick.monitoring.from_settings import regime_rules, signal_rules, trad
 from candlewick.monitoring.interventions import by_symbol
 from candlewick.monitoring.request import book_requests
 from candlewick.monitoring.risk_settings import risk_rules
-from candlewick.monitoring.rows import SessionRow
+from candlewick.monitoring.rows import SessionRow, Sink
 from candlewick.monitoring.signal_rules import history_bars
 from candlewick.monitoring.watched import Watched
 from candlewick.paper_request import PaperRequest, apply_fees, check_options, open_account
 from candlewick.rebuilding import REBUILT
 from candlewick.store.lock import HeldLock, Holder
+from candlewick.store.processes import is_alive
 from candlewick.store.session_writing import SessionWrite
 from candlewick.strategy_gate import refuse_peeking
 from flows.monitor_session import Session
@@ -34,6 +35,8 @@ from tasks.market import open_market, read_clock, read_instruments
 from tasks.monitoring import Opened, Windows, open_windows
 from tasks.patience import patient
 from tasks.rebuilding import rebuild_state
+
+_OUTBOX_KEPT = timedelta(days=7)
 
 
 async def take_turn(session: Session) -> str | None:
@@ -100,10 +103,24 @@ async def open_desk(session: Session) -> None:
     session.desk = Desk(session.session_id, session.name, _rules(session, tuple(watched)), books, watched, now)
     session.desk.clock_ms = session.opened_ms = session.clock.now_ms
     session.metrics.attach(session.desk.bus)
+    session.alerts.attach(session.desk)
     session.desk.states.session.move("STARTING", "the session starts", "session", now)
     remember(session.desk, await asyncio.to_thread(session.store.risk, session.name))
     session.sequence = await asyncio.to_thread(session.store.last_sequence, session.name) + 1
+    await _look_back(session)
     await load_windows(session, tuple(session.desk.watched))
+
+
+async def _look_back(session: Session) -> None:
+    """What sessions before this one have left: alerts, a death, and external events that are old and delivered."""
+    session.alerts.remember(await asyncio.to_thread(session.store.alerts, session.name))
+    before = await asyncio.to_thread(running_session, session)
+    if before is not None and not is_alive(before.process, before.heartbeat_at, datetime.now(UTC)):
+        session.alerts.crashed(before)
+    events = session.settings.events
+    used: dict[Sink, bool] = {"redis": events.redis_url is not None, "prefect": events.prefect}
+    sinks = tuple(sink for sink, is_used in used.items() if is_used)
+    await asyncio.to_thread(session.store.prune, session.name, datetime.now(UTC) - _OUTBOX_KEPT, sinks)
 
 
 def _existing(session: Session) -> frozenset[str]:

@@ -82,7 +82,7 @@ class Session:
         self.notices: deque[str] = deque(maxlen=_NOTICES_KEPT)
         self.store_connected = True
         self.sender: OutboxSender | None = None
-        self.alerts = Alerts()
+        self.alerts = Alerts(self.name, self.session_id, settings)
         self.clock = Clock()
         self.opened_ms = 0
         self.polled_s = self.beat_s = float("-inf")
@@ -106,7 +106,7 @@ class Session:
             else RedisStream(events.redis_url, events.stream, events.max_length, events.timeout_s)
         )
         prefect = open_prefect_events(events.timeout_s, self.flow_run_id) if events.prefect else None
-        self.sender = OutboxSender(redis, prefect)
+        self.sender = OutboxSender(redis, prefect, last_sequence=self.sequence - 1)
 
     def notice(self, text: str) -> None:
         """Say something that no state machine says: in the log, and in the status."""
@@ -121,7 +121,8 @@ class Session:
             process=this_process(), flow_run_id=self.flow_run_id, started_at=self.started_at, ends_at=self.ends_at,
             heartbeat_s=self.settings.monitoring.heartbeat_s, lags_s=self.lags_s,
             bus_connected=None if sender is None else sender.connected, store_connected=self.store_connected,
-            outbox_waiting={} if sender is None else {str(sink): count for sink, count in sender.waiting.items()}, memory_mb=memory_mb(), notices=tuple(self.notices),
+            outbox_waiting={} if sender is None else {str(sink): count for sink, count in sender.waiting.items()},
+            memory_mb=memory_mb(), notices=tuple(self.notices),
         )  # fmt: skip
         return session_status(self.desk, facts)
 

@@ -71,6 +71,7 @@ async def tick(session: Session) -> None:
         await _decide_and_commit(session)
     elif session.unwritten or time.monotonic() - session.beat_s >= session.settings.monitoring.heartbeat_s:
         await beat(session)
+    session.alerts.look(session.sender)
     await flush_some(session)
     show_in_prefect(session)
 
@@ -106,10 +107,19 @@ async def _listen(session: Session) -> None:
         store_failed(session, error)
         return
     session.successor = poll.successor
+    await _offer_again(session)
     done = {control.control_id for control in session.unwritten.applied}
     for control in poll.controls:
         if control.control_id not in done:
             await obey(session, control)
+
+
+async def _offer_again(session: Session) -> None:
+    """Events that a sink lacks: an earlier session had not sent them, or there was no room for them. The store has them."""
+    if session.sender is None:
+        return
+    for sink in session.sender.behind():
+        session.sender.offer_again(sink, await asyncio.to_thread(session.store.undelivered, session.name, sink))
 
 
 async def _ask_clock(session: Session) -> None:
