@@ -67,11 +67,14 @@ async def run_session(session: Session) -> State[SessionResult]:
         reason = await watch(session)
         await close(session, reason)
         return _completed(result_of_session(session, _end_of(session), reason))
-    except UsageError:
-        await failed_result(session, "refused")
+    except UsageError as refused:
+        await failed_result(session, f"refused: {refused}")
         raise
     except CandlewickError as error:
         return ending(Failed(message=str(error), data=await failed_result(session, str(error))))
+    except Exception as error:
+        await failed_result(session, f"{type(error).__name__}: {error}")
+        raise
     finally:
         await session.let_go()
 

@@ -23,6 +23,8 @@ _LOG = logging.getLogger("candlewick.monitor")
 _ARTIFACT_S = 30.0
 _LEAST_SLEEP_S = 0.02
 _MISSED_SLEEP_S = 0.25
+# So many answers without a new bar are late; after that the bar is not coming, or the market is away.
+_SOON = 6
 
 
 async def watch(session: Session) -> str:
@@ -186,6 +188,6 @@ def _until_next(session: Session) -> float:
     now_ms = session.clock.now_ms
     closes_ms = (now_ms // desk.length_ms + 1) * desk.length_ms
     poll_s = session.settings.monitoring.poll_interval_s
-    if any(one.misses for one in desk.watched.values()):
+    if any(0 < one.misses <= _SOON for one in desk.watched.values()):
         poll_s = min(poll_s, _MISSED_SLEEP_S)
     return max(_LEAST_SLEEP_S, min(poll_s, (closes_ms - now_ms) / 1000))

@@ -208,13 +208,16 @@ class Desk:
                 self.bus.publish(self.stages.new_candle(one))
 
     def ready_books(self) -> list[Book]:
-        """Books that have something to decide: of a shared book, any symbol's fresh bars are enough to try."""
+        """Books that have something to decide. A shared book waits for a symbol whose stages have not seen its fresh bars."""
         return [
             book
             for book in self.books.values()
-            if any(self.watched[symbol].ready and self.watched[symbol].fresh for symbol in book.symbols)
-            and all(self.watched[symbol].signals for symbol in book.symbols)
+            if any(self.watched[symbol].fresh for symbol in book.symbols)
+            and all(self._has_decided(self.watched[symbol]) for symbol in book.symbols)
         ]
+
+    def _has_decided(self, one: Watched) -> bool:
+        return one.symbol not in self.waiting and bool(one.signals) and (one.ready or not one.fresh)
 
     def decide(self) -> Outcome:
         """Execution of all that is ready. What fails is the execution stage's failure of the book's symbols."""
