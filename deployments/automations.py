@@ -110,6 +110,9 @@ def breach_automation(alert: UUID) -> AutomationCore:
         "what follows: {{ event.payload['document']['action'] }}. Event {{ event.payload['event_id'] }}.",
         "severity": "critical",
         "account": _DESK,
+        # As candlewick/monitoring/alert_texts.py names it: what the session has sent is not sent again.
+        "key": "risk:{{ event.payload['document']['rule'] }}"
+        "{{ ':' ~ event.payload['symbol'] if event.payload['symbol'] else '' }}",
     }
     return AutomationCore(
         name=BREACHED,

@@ -170,7 +170,7 @@ def test_a_broken_limit_raises_an_alert_that_says_which_and_how_far(server: http
     given = runs[0]["parameters"]
     assert given["title"] == "desk: daily_loss is broken"
     assert given["body"].startswith("0.0213 is beyond 0.02; what follows: block_entries.")
-    assert (given["severity"], given["account"]) == ("critical", "desk")
+    assert (given["severity"], given["account"], given["key"]) == ("critical", "desk", "risk:daily_loss")
 
 
 def test_a_session_that_crashed_is_followed_by_a_new_one_but_not_by_one_after_another(server: httpx.Client) -> None:
