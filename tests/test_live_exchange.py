@@ -36,6 +36,8 @@ def test_a_bar_says_the_same_whenever_and_whoever_is_asked():
     pieces = [other.rows("BTCUSDT", first + at, first + at + 99) for at in reversed(range(0, 3_000, 100))]
     assert np.array_equal(whole[1], np.concatenate([piece[1] for piece in reversed(pieces)]))
     assert np.diff(whole[0]).tolist() == [MINUTE_MS] * 2_999
+    later = LiveBook(SYMBOLS, origin_ms=77 * MINUTE_MS)
+    assert np.array_equal(whole[1], later.rows("BTCUSDT", first + 77, first + 77 + 2_999)[1])
     assert not np.array_equal(whole[1], one.rows("ETHUSDT", first, first + 2_999)[1])
 
 

@@ -35,12 +35,14 @@ def unified(symbol: str) -> str:
 class LiveBook(CandleBook):
     """1m candles of ``symbols`` from 1970 on, computed a day at a time; other intervals are empty.
 
-    ``delay_ms``: how long after its close a bar is shown, as a slow exchange does; until then its successor is not shown either.
+    ``origin_ms``: the walk's first minute; the same bars come at other times with another one. ``delay_ms``: how long after its
+    close a bar is shown, as a slow exchange does; until then its successor is not shown either.
     """
 
-    def __init__(self, symbols: tuple[str, ...], delay_ms: int = 0) -> None:
+    def __init__(self, symbols: tuple[str, ...], delay_ms: int = 0, origin_ms: int = 0) -> None:
         super().__init__()
         self.delay_ms = delay_ms
+        self._origin = origin_ms // MINUTE_MS
         self._symbols = symbols
         self._blocks: OrderedDict[tuple[str, int], Columns] = OrderedDict()
 
@@ -76,17 +78,17 @@ class LiveBook(CandleBook):
     def _block(self, symbol: str, number: int) -> Columns:
         key = (symbol, number)
         if key not in self._blocks:
-            self._blocks[key] = _candles(symbol, number * _BLOCK, _BLOCK)
+            self._blocks[key] = _candles(symbol, number * _BLOCK, self._origin, _BLOCK)
             if len(self._blocks) > max(_BLOCKS_KEPT, 3 * len(self._symbols)):
                 self._blocks.popitem(last=False)
         self._blocks.move_to_end(key)
         return self._blocks[key]
 
 
-def _candles(symbol: str, first: int, rows: int) -> Columns:
-    """Open times and values of the candles from minute ``first`` on."""
+def _candles(symbol: str, first: int, origin: int, rows: int) -> Columns:
+    """Open times and values of the candles from minute ``first`` on, of a walk that begins at minute ``origin``."""
     seed = int.from_bytes(hashlib.sha256(symbol.encode()).digest()[:8], "big")
-    minutes = np.arange(first, first + rows + 1, dtype=np.int64)
+    minutes = np.arange(first - origin, first - origin + rows + 1, dtype=np.int64)
     level = 100.0 * 10.0 ** (2.5 * (seed % 1_000) / 1_000)  # 100 to 31,600
     price = level * np.exp(_STEP_SHARE * sum(2.0 ** (wave / 2) * _wave(seed, wave, minutes) for wave in range(_WAVES)))
     close = price[1:]
@@ -95,7 +97,7 @@ def _candles(symbol: str, first: int, rows: int) -> Columns:
     high, low = np.maximum(open_, close) * (1 + wick[0]), np.minimum(open_, close) * (1 - wick[1])
     prices = np.round(np.stack([open_, high, low, close], axis=1) / TICK) * TICK
     volume = np.round(1_000 + 999 * _noise(seed, 104, minutes[:-1]), 3)
-    return minutes[:-1] * MINUTE_MS, np.column_stack([np.round(prices, 2), volume])
+    return (minutes[:-1] + origin) * MINUTE_MS, np.column_stack([np.round(prices, 2), volume])
 
 
 def _wave(seed: int, wave: int, minutes: np.ndarray) -> np.ndarray:

@@ -74,32 +74,32 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def soak(
     directory: Path, prefect_url: str, symbols: int, minutes: int, factor: float, bound_s: float, share: float
 ) -> list[Line]:
-    """One part: a session that trades ``symbols`` until the market's clock has run ``minutes`` after its first bars."""
+    """One part: a session that trades ``symbols`` for ``minutes`` of the market after it has caught up with its history."""
     names = live_symbols(symbols)
     # Within what the clocks may differ by, both at the beginning and at the end.
     start_ms = round(time.time() * 1000 - minutes * MINUTE_MS / 2 * (1 - 1 / factor)) // MINUTE_MS * MINUTE_MS
     with live_exchange(symbols, start_ms) as exchange_url:
         desk = Desk(directory, exchange_url, tuple(map(unified, names)), start_ms - HISTORY_MS, prefect_url)
         tasks_before = _count(prefect_url, "task_runs")
-        control(exchange_url, {"accelerate": {"factor": 1, "start_ms": start_ms, "until_ms": start_ms}})
         process = desk.start()
         with Observer(process.pid, directory / "data" / "ledger.duckdb") as observer:
             try:
                 desk.wait_until(start_ms - MINUTE_MS, _START_LIMIT_S)
-                pace = run_clock(exchange_url, factor, start_ms, start_ms + minutes * MINUTE_MS)
-                last_ms = start_ms + (minutes - 1) * MINUTE_MS
+                pace = accelerate(exchange_url, factor)
+                first_ms = -(-pace.start_ms // MINUTE_MS) * MINUTE_MS
+                last_ms = first_ms + (minutes - 1) * MINUTE_MS
                 time.sleep(max(0.0, pace.at_s(last_ms + MINUTE_MS) - time.time()))
                 desk.wait_until(last_ms, 60 + 10 * bound_s)
                 time.sleep(2)  # for its last heartbeat
                 status = desk.status()
             finally:
                 code = desk.stop() if process.poll() is None else process.returncode
-    found = latencies(desk, pace, observer, start_ms, last_ms)
+    found = latencies(desk, pace, observer, first_ms, last_ms)
     own = [(name, status.get(key)) for name, key in (("p50", "lag_p50_s"), ("p99", "lag_p99_s"))]
     return [
         *bars_line(desk, last_ms),
         *latency_lines(found, _bound_text(bound_s, share), found.at(share) < bound_s, own),
-        *memory_lines(observer, pace, start_ms, last_ms),
+        *memory_lines(observer, pace, first_ms, last_ms),
         *task_lines(_count(prefect_url, "task_runs") - tasks_before, 1, minutes, symbols),
         Line("errors and restarts that it tells", f"{status['errors']} and {status['restarts']}", "none", status["errors"] == 0),
         Line("exit code of the session", str(code), "0", code == 0),
@@ -150,10 +150,10 @@ def control(exchange_url: str, command: dict[str, object]) -> dict[str, object]:
         return dict(json.load(answer))
 
 
-def run_clock(exchange_url: str, factor: float, start_ms: int, until_ms: int) -> Pace:
-    """Let the exchange's clock run, until it stands still."""
-    state = control(exchange_url, {"accelerate": {"factor": factor, "start_ms": start_ms, "until_ms": until_ms}})
-    pace = state["pace"]
+def accelerate(exchange_url: str, factor: float) -> Pace:
+    """Let the exchange's clock run ``factor`` times as fast from what it shows now on."""
+    now_ms = control(exchange_url, {})["clock_ms"]
+    pace = control(exchange_url, {"accelerate": {"factor": factor, "start_ms": now_ms}})["pace"]
     assert isinstance(pace, dict)
     return Pace(**pace)
 
