@@ -2,7 +2,11 @@
 
 import asyncio
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -269,8 +273,8 @@ async def watched(watch: Watch, browsers: int, changes: MadeDesk) -> list[list[d
         told = []
         stream = watch.stream()
         async for text in stream:
-            if text.startswith("event: state"):
-                told.append(json.loads(text.partition("data: ")[2]))
+            assert text.startswith("event: state"), "it heard nothing although something happened"
+            told.append(json.loads(text.partition("data: ")[2]))
             if len(told) == 2:
                 break
         await stream.aclose()  # type: ignore[attr-defined]
@@ -312,6 +316,25 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
             listen(taken.getsockname()[1])
 
 
+def test_the_command_serves_until_it_is_asked_to_end_although_somebody_watches(desk: MadeDesk) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    named = {"STORE__URL": desk.database.path, "LAKE__URL": desk.lake.url, "MONITORING__DASHBOARD_PORT": port}
+    environment = os.environ | {f"CANDLEWICK_{name}": str(value) for name, value in named.items()}
+    command = [sys.executable, "-m", "deployments.dashboard"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert f"http://127.0.0.1:{port}" in process.stdout.readline()
+        with httpx.stream("GET", f"http://127.0.0.1:{port}/api/stream", trust_env=False, timeout=30) as stream:
+            lines = stream.iter_lines()  # let go of, it would close the connection
+            assert next(lines) == "event: state"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=30) == 0
+        assert process.stderr.read() == ""
+
+
 # ------------------------------------------------------------------------------------------------ in a browser
 
 
@@ -338,7 +361,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
 @needs_browser
 def test_the_page_shows_the_desk_and_a_change_comes_without_reloading(browser: Tab, desk: MadeDesk) -> None:
     broken = RiskStatus(
-        rule="max_positions", limit="2 open positions", value="3 open positions", breached_at=desk.at, action="block_entries", lift="when_below"
+        rule="max_positions",
+        limit="2 open positions",
+        value="3 open positions",
+        breached_at=desk.at,
+        action="block_entries",
+        lift="when_below",
     )
     desk.beat(risk=(broken,))
     with served(desk.directory) as address:

@@ -6,8 +6,10 @@ It only reads: beside a running session, before the first one, and after one tha
 SIGTERM, 1 when the port is taken, 2 for wrong settings.
 """
 
+import signal
 import socket
 import sys
+from types import FrameType
 
 from candlewick.errors import CandlewickError, PortInUse
 from candlewick.settings import Settings, load_settings
@@ -35,6 +37,7 @@ def listen(port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((HOST, port))
+        listening.listen()
     except OSError as error:
         listening.close()
         raise PortInUse(
@@ -55,8 +58,18 @@ def serve(settings: Settings, listening: socket.socket) -> None:
 
     database = Database(settings.store.url, min(LOCK_TIMEOUT_S, settings.store.lock_timeout_s))
     watch = Watch(DeskReader(database, settings.monitoring.account), CandleReader(database, open_lake(settings.lake)))
-    print(f"The live page of desk {settings.monitoring.account}: http://{HOST}:{listening.getsockname()[1]}  (Ctrl-C ends it)")
+    print(
+        f"The live page of desk {settings.monitoring.account}: http://{HOST}:{listening.getsockname()[1]}  (Ctrl-C ends it)",
+        flush=True,
+    )
+    # uvicorn ends orderly on a signal, and then raises it again for whoever was asked before: that is nobody here.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end_quietly)
     PageServer(watch).run(sockets=[listening])
+
+
+def _end_quietly(number: int, frame: FrameType | None) -> None:
+    """The server has ended already."""
 
 
 if __name__ == "__main__":

@@ -111,10 +111,11 @@ function drawCandles(node, data) {
   const isOther = node.symbol !== data.symbol, shown = Math.max(40, Math.round((node.clientWidth - 70) / BAR_PX)) * step;
   const range = isOther || node.follows || !node.layout ? [Math.max(first, last - shown), last] : node.layout.xaxis.range.map(millis);
   const close = bars.close.at(-1), text = close.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+  const below = 40 + 22 * (node.clientWidth < 500 ? 2 : 1), plotHeight = Math.max(100, node.clientHeight - below - 6);
   const canDrag = !window.matchMedia("(pointer: coarse)").matches; // a finger scrolls the page
   Plotly.react(node, traces, layoutOf({
-    dragmode: canDrag ? "pan" : false, showlegend: true, boxgap: 0.3, margin: { l: 4, r: 14 + 7.5 * Math.max(6, text.length), t: 6, b: 62 },
-    legend: { orientation: "h", x: 0, y: -0.12, yanchor: "top", font: { color: colour("soft"), size: 12 } },
+    dragmode: canDrag ? "pan" : false, showlegend: true, boxgap: 0.3, margin: { l: 4, r: 14 + 7.5 * Math.max(6, text.length), t: 6, b: below },
+    legend: { orientation: "h", x: 0, y: -38 / plotHeight, yanchor: "top", font: { color: colour("soft"), size: 12 } },
     xaxis: { range, fixedrange: !canDrag }, yaxis: { range: fittedPrices(traces, ...range), tickformat: `,.${decimals}f` },
     annotations: [{ xref: "paper", x: 1, xanchor: "left", xshift: 1, yref: "y", y: close, text, showarrow: false, bgcolor: colour("ink"), font: { color: colour("card"), size: 12 }, borderpad: 3 }],
   }), CHART_CONFIG);

@@ -71,7 +71,7 @@ function drawHeader(state) {
   put($("exposure"), `exposure ${money(session.gross_exposure, 0)}, net ${money(session.net_exposure, 0)}`);
   put($("health"), `${session.healthy_symbols} / ${session.symbols.length}`); dress($("health"), session.healthy_symbols < session.symbols.length ? "loss" : "");
   const sick = session.symbols.length - session.healthy_symbols;
-  put($("health-note"), sick ? `${count(sick, "symbol")} in trouble` : "all of them");
+  put($("health-note"), !isLive() ? "at the last heartbeat" : sick ? `${count(sick, "symbol")} in trouble` : "all of them");
   put($("counts"), `${count(session.bars, "bar")}, ${count(session.signals, "signal")}, ${count(session.fills, "fill")}, ${count(session.errors, "error")}${session.lag_p99_s === null ? "" : `, bar to fill ${session.lag_p99_s.toFixed(2)} s at p99`}`);
 }
 
