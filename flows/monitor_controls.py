@@ -7,11 +7,13 @@ from candlewick.errors import UsageError
 from candlewick.monitoring.desk_risk import lift_by_hand, pull_kill_switch
 from candlewick.monitoring.outbox import risk_event
 from candlewick.monitoring.rows import Control
+from candlewick.monitoring.watched import PauseCause
 from flows.monitor_opening import reload
 from flows.monitor_session import Session
 
 # What nobody took because the session before died is not done by the next one, unless it makes things safer.
 _STILL_MEANT = ("kill", "pause")
+_STALE = "stale data"
 
 
 async def obey(session: Session, control: Control) -> None:
@@ -50,7 +52,9 @@ def _pause_or_resume(session: Session, control: Control, symbols: tuple[str, ...
     desk = session.desk
     if control.command == "pause":
         before = {symbol: desk.watched[symbol].paused_by for symbol in symbols}
-        done = [symbol for symbol in symbols if desk.pause(symbol, "operator", reason, control.requested_by)]
+        # What the automation of stale data pauses goes on by itself when data come, as what the session itself pauses does.
+        cause: PauseCause = "stale" if reason.startswith(_STALE) else "operator"
+        done = [symbol for symbol in symbols if desk.pause(symbol, cause, reason, control.requested_by)]
         verb = "paused"
         rest = (
             f"; {_some([s for s in symbols if s not in done])} paused already: {before[symbols[0]]}"

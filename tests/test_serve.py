@@ -23,6 +23,8 @@ from tests.prefect_server import free_port
 from tests.serve_fixture import CHECKOUT, ServeProcess, wait_for, working_directory
 
 NAMES = ["paper-15m", "paper-1h", "paper-4h", "paper-1d"]
+SESSIONS = ["monitor", "monitor-control", "monitor-alert"]
+MONITORING = ["monitor", "monitor-control", "monitor-alert"]
 BY_HAND = ["backtest", "check-strategy", "sweep", "optimize", "walk-forward", "backfill", "sync", "validate", "repair"]
 
 
@@ -52,10 +54,13 @@ def test_serve_brings_up_server_worker_and_deployments_and_takes_all_of_it_down(
         assert row["status"] == "READY"
         assert [schedule["active"] for schedule in row["schedules"]] == [True]  # type: ignore[attr-defined]
         assert row["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"  # type: ignore[index]
+    (sessions,) = serve_process.rows("/deployments/filter", {"deployments": {"name": {"any_": ["monitor"]}}})
+    assert [schedule["active"] for schedule in sessions["schedules"]] == [True]  # type: ignore[attr-defined]
+    assert (sessions["global_concurrency_limit"] or {}).get("limit") == 2  # type: ignore[attr-defined]
     workers = serve_process.rows("/work_pools/candlewick/workers/filter", {})
     assert [worker["status"] for worker in workers] == ["ONLINE"]
     assert serve_process.rows("/block_types/filter", {"block_types": {"slug": {"any_": ["candlewick-exchange"]}}})
-    assert len(serve_process.rows("/automations/filter", {})) == 1
+    assert len(serve_process.rows("/automations/filter", {})) == 4
     wait_for(lambda: "Ctrl-C" in serve_process.output, 10, lambda: serve_process.output)
     assert f"http://127.0.0.1:{serve_process.port}" in serve_process.output
     pause_schedule(serve_process, "paper-1d")
@@ -83,7 +88,7 @@ def test_serve_brings_up_server_worker_and_deployments_and_takes_all_of_it_down(
     serve_process.running()
     assert deployment_ids(serve_process) == before
     assert active_schedules(serve_process) == {"paper-15m", "paper-1h", "paper-4h"}
-    assert len(serve_process.rows("/automations/filter", {})) == 1
+    assert len(serve_process.rows("/automations/filter", {})) == 4
     assert len(serve_process.rows("/work_pools/filter", {})) == 1
 
     # A child that dies takes the rest along, with its name and exit code 1.
@@ -131,7 +136,7 @@ def test_deployments_of_another_work_pool_than_the_workers_are_refused() -> None
 
 def test_the_committed_prefect_yaml_has_a_deployment_for_each_timeframe_and_search_and_no_path_of_a_machine() -> None:
     planned = planned_deployments(CHECKOUT)
-    assert [one.name for one in planned] == NAMES + BY_HAND
+    assert [one.name for one in planned] == NAMES + BY_HAND + SESSIONS
     assert {one.work_pool for one in planned} == {ServeSettings().work_pool}
     assert str(CHECKOUT) not in (CHECKOUT / "prefect.yaml").read_text(encoding="utf-8")
 
