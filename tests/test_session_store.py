@@ -157,6 +157,14 @@ def test_many_accounts_in_one_commit_leave_what_one_commit_each_leaves(store: Se
         Ledger(store.database).check(trader.account)
 
 
+def test_a_tick_leaves_the_positions_of_accounts_that_it_does_not_write(store: SessionStore) -> None:
+    first, second = traders("A", "B")
+    store.commit(written(cycles=cycles([first, second])))
+    store.commit(written(cycles=cycles([first])))
+    assert (first.held, list(second.held)) == ({}, ["B/USDT"])
+    assert store.open_positions(["desk.A", "desk.B"])["symbol"].to_list() == ["B/USDT"]
+
+
 BREAKS: list[tuple[str, str, object, str]] = [
     ("postings", "amount", Decimal(7), "postings balance"),
     ("equity", "equity", Decimal(7), "equity is cash plus positions"),
@@ -385,6 +393,7 @@ def test_equity_is_summed_over_accounts_that_have_rows_at_different_times(store:
     since: Callable[[int], datetime] = lambda hours: datetime(2026, 1, 1, hours, tzinfo=UTC)  # noqa: E731
     assert store.equity(["desk.A"], since=since(2)).height == 2
     assert store.equity(["desk.A", "desk.B"], since=since(2)).equals(summed[1:])
+    assert store.equity(["desk.A", "desk.B"], since=since(5)).equals(summed[4:])
 
 
 def test_a_tick_that_fails_after_its_accounts_were_written_writes_none_of_them(store: SessionStore) -> None:
