@@ -316,7 +316,7 @@ def anchors(page: Path) -> set[str]:
 
 def test_images_are_small_pictures_with_a_text() -> None:
     images = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
-    assert len(images) == 3
+    assert len(images) == 4
     for text, target in images:
         content = (ROOT / target).read_bytes()
         assert text
