@@ -150,6 +150,13 @@ def test_a_symbol_that_the_session_does_not_watch_is_not_found(desk: MadeDesk) -
     assert "NO/USDT" in missing.json()["error"]
 
 
+def test_candles_of_files_that_are_gone_are_waited_for(desk: MadeDesk) -> None:
+    desk.beat(market=f"files:{desk.directory / 'gone'}")
+    (answer,) = ask(create_app(watch_of(desk.directory)), "/api/candles?symbol=BTC/USDT")
+    assert answer.status_code == 200
+    assert "is not a folder" in answer.json()["message"]
+
+
 def test_only_this_machines_name_is_answered_and_pages_may_load_nothing_from_elsewhere(desk: MadeDesk) -> None:
     app = create_app(watch_of(desk.directory))
     (strange,) = ask(app, "/api/state", host="evil.example")

@@ -29,13 +29,13 @@ class CandleReader:
 
     def read(self, status: SessionStatus, symbol: SymbolStatus) -> Mapping[str, Json]:
         """The chart's document; ``message`` says what is missing, None where nothing is."""
-        series = Series(_market_of(status.market), symbol.symbol, status.timeframe)
         length_ms = timeframe_ms(status.timeframe)
         last = symbol.last_bar_at or status.clock_at or datetime.now(UTC)
         since_ms = round(last.timestamp() * 1000) - MOST_BARS * length_ms
         told: dict[str, Json] = {"symbol": symbol.symbol, "account": symbol.account, "timeframe": status.timeframe}
         told |= {"timeframe_ms": length_ms, "message": None, "fills": [], "position": None}
         try:
+            series = Series(_market_of(status.market), symbol.symbol, status.timeframe)
             deals = look_at_symbol(self.database, series, symbol.account, utc(since_ms))
             kept = self.lake.read(series, since_ms)
         except CandlewickError as error:
