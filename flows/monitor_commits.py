@@ -14,8 +14,8 @@ from candlewick.candles import CANDLE_SCHEMA, opened_at_ms
 from candlewick.errors import InvariantViolated, LakeError, LedgerError, StaleCycle
 from candlewick.json_text import Json
 from candlewick.monitoring.deciding import Outcome, Proposal
-from candlewick.monitoring.desk import Desk
-from candlewick.monitoring.desk_risk import breached_event, lifted_event, remembered, take_on
+from candlewick.monitoring.desk import SESSION, Desk
+from candlewick.monitoring.desk_risk import breached_event, lifted_event, new_breaches, new_lifts, remembered, take_on
 from candlewick.monitoring.events import (
     STAGES,
     DataStale,
@@ -28,6 +28,7 @@ from candlewick.monitoring.events import (
 from candlewick.monitoring.ledger_events import ledger_events
 from candlewick.monitoring.outbox import outbox_events, risk_event
 from candlewick.monitoring.rows import OutboxEvent, SessionRow
+from candlewick.monitoring.signal_rules import history_bars
 from candlewick.monitoring.watched import Watched
 from candlewick.store.ledger import CycleWrite
 from candlewick.store.session_writing import SessionWrite
@@ -70,8 +71,8 @@ async def _commit(session: Session, outcome: Outcome, moving: Sequence[Proposal]
     """One transaction for these books and whatever else waits to be written; then it is told of."""
     desk = session.desk
     cycles, outside, events = _rows_of(session, moving)
-    risk = [breached_event(desk, breach) for breach in outcome.assessment.breached]
-    lifted = [lifted_event(desk, breach, f"lifted as set: {breach.lift}", "session") for breach in outcome.assessment.lifted]
+    risk = [breached_event(desk, breach) for breach in new_breaches(desk, outcome)]
+    lifted = [lifted_event(desk, breach, f"lifted as set: {breach.lift}", SESSION) for breach in new_lifts(desk, outcome)]
     outside += [risk_event(session.name, event, 1) for event in risk]
     outside += [risk_event(session.name, event, 1) for event in lifted]
     write = SessionWrite(
@@ -137,15 +138,15 @@ def _committed(session: Session, outcome: Outcome, moving: Sequence[Proposal], p
     """The desk goes on from what is in the store now."""
     desk, at, lags = session.desk, datetime.now(UTC), list[float]()
     for one in moving:
-        one.book.committed(one.decided)
-        for found in one.interventions:
-            one.book.recent.setdefault(found.symbol, []).append(found)
+        one.book.committed(one.decided, one.interventions, history_bars(desk.rules.signals))
+        for symbol in one.book.symbols:
+            desk.watched[symbol].findings = []
     for symbol in (symbol for one in proposals for symbol in one.book.symbols):
         watched, book = desk.watched[symbol], desk.book_of(symbol)
         closed_ms = 0 if watched.last_ms is None else watched.last_ms + watched.length_ms
         if closed_ms > session.opened_ms and watched.fresh:  # what had closed before the session began says nothing of it
             lags.append((session.clock.now_ms - closed_ms) / 1000)
-        watched.committed(at, book.start.state.watermark_ms)
+        watched.committed(at, book.start.state.watermark_ms, is_cut=outcome.is_cut)
         for stage in STAGES:
             desk.stage_succeeded(symbol, stage)
     session.lags_s.extend(lags)

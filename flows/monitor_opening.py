@@ -15,9 +15,9 @@ from candlewick.instruments import Instrument
 from candlewick.monitoring.books import Book, with_terms
 from candlewick.monitoring.desk import Desk, DeskRules, start_all
 from candlewick.monitoring.desk_risk import remember
+from candlewick.monitoring.event_log import log_events
 from candlewick.monitoring.events import STAGES
 from candlewick.monitoring.from_settings import regime_rules, signal_rules, trading_hours
-from candlewick.monitoring.interventions import by_symbol
 from candlewick.monitoring.request import book_requests
 from candlewick.monitoring.risk_settings import risk_rules
 from candlewick.monitoring.rows import SessionRow, Sink
@@ -104,6 +104,7 @@ async def open_desk(session: Session) -> None:
     session.desk.clock_ms = session.opened_ms = session.clock.now_ms
     session.metrics.attach(session.desk.bus)
     session.alerts.attach(session.desk)
+    log_events(session.desk.bus)
     session.desk.states.session.move("STARTING", "the session starts", "session", now)
     remember(session.desk, await asyncio.to_thread(session.store.risk, session.name))
     session.sequence = await asyncio.to_thread(session.store.last_sequence, session.name) + 1
@@ -151,7 +152,14 @@ async def _open_book(session: Session, request: PaperRequest, start: Start | Non
     changed, notices = exchange_changes(start.account, start.state, instruments)
     for text in notices:
         session.notice(f"{start.account.name}: {text}")
-    return with_terms(Book(start), changed)
+    return with_terms(_book(session, start), changed)
+
+
+def _book(session: Session, start: Start) -> Book:
+    """A book as the ledger has it, with what its signals' rules look back on."""
+    book = Book(start)
+    book.remember(start.interventions, history_bars(signal_rules(session.settings.signals, session.settings.regimes)))
+    return book
 
 
 def _refuse_peeking(session: Session, terms: TermsVersion) -> None:
@@ -210,8 +218,6 @@ def take_window(session: Session, symbol: str, opened: Opened) -> None:
     times = opened_at_ms(opened.window)
     one.fresh = len(times) - (0 if watermark_ms is None else int(times.searchsorted(watermark_ms, side="right")))
     one.forming, one.spread_bps = None, None
-    if history_bars(session.desk.rules.signals):
-        book.recent = dict(by_symbol(session.store.interventions(book.name)))
 
 
 async def reload(session: Session, symbol: str) -> None:
@@ -219,7 +225,7 @@ async def reload(session: Session, symbol: str) -> None:
     name = session.desk.watched[symbol].account
     loaded = (await asyncio.to_thread(session.ledger.load_accounts, (name,))).get(name)
     if loaded is not None:
-        session.desk.replace_book(Book(start_of(loaded)))
+        session.desk.replace_book(_book(session, start_of(loaded)))
     await load_windows(session, session.desk.books[name].symbols)
     for one in session.desk.books[name].symbols:
         for stage in STAGES:

@@ -69,7 +69,7 @@ async def tick(session: Session) -> None:
         asks = [Ask(one.series, one.next_ms(desk.book_of(one.symbol).start.account.anchor_ms), one.last_ms) for one in due]
         wants_spreads = desk.rules.is_live and desk.rules.signals.max_spread_bps is not None
         _take_in(session, await fetch_bars(session.access, Asks(asks, desk.clock_ms, wants_spreads)))
-    if any(one.fresh and one.symbol not in desk.waiting for one in desk.watched.values()):
+    if desk.has_work():
         await _decide_and_commit(session)
     elif session.unwritten or time.monotonic() - session.beat_s >= session.settings.monitoring.heartbeat_s:
         await beat(session)
@@ -188,6 +188,8 @@ def _until_next(session: Session) -> float:
     now_ms = session.clock.now_ms
     closes_ms = (now_ms // desk.length_ms + 1) * desk.length_ms
     poll_s = session.settings.monitoring.poll_interval_s
+    if session.store_connected and desk.has_work():  # execution stopped at a bar, and goes on with the next one
+        return _LEAST_SLEEP_S
     if any(0 < one.misses <= _SOON for one in desk.watched.values()):
         poll_s = min(poll_s, _MISSED_SLEEP_S)
     return max(_LEAST_SLEEP_S, min(poll_s, (closes_ms - now_ms) / 1000))

@@ -27,7 +27,8 @@ from candlewick.history import refuse_changed_history
 from candlewick.instruments import Instrument
 from candlewick.monitoring.exposure import Book as RiskBook
 from candlewick.monitoring.exposure import ProposedEntry
-from candlewick.monitoring.interventions import Intervention, apply_interventions, by_symbol
+from candlewick.monitoring.interventions import Intervention, Replacement, apply_interventions, by_symbol
+from candlewick.strategies.contract import BUY
 from candlewick.timeframes import timeframe_ms
 
 Frames = Mapping[str, pl.DataFrame]
@@ -88,10 +89,20 @@ class Book:
         """Whether funding has to be known before it moves."""
         return any(instrument.kind == "perpetual" for instrument in self.start.account.current.instruments)
 
-    def committed(self, decided: Decided) -> None:
-        """``decided`` is in the ledger: go on from there."""
+    def committed(self, decided: Decided, interventions: Iterable[Intervention], history_bars: int) -> None:
+        """``decided`` is in the ledger with its ``interventions``: go on from there. ``history_bars``: see ``remember``."""
         self.start = following(decided)
         self.changed_terms = ()
+        self.remember(interventions, history_bars)
+
+    def remember(self, interventions: Iterable[Intervention], history_bars: int) -> None:
+        """Add to what rules look back on: those of bars that are processed, ``history_bars`` back, which bounds it."""
+        watermark_ms = self.start.state.watermark_ms
+        if watermark_ms is None:
+            return
+        known = [*(one for found in self.recent.values() for one in found), *interventions]
+        since_ms = watermark_ms - history_bars * self.length_ms
+        self.recent = dict(by_symbol(one for one in known if since_ms < one.opened_at_ms <= watermark_ms))
 
     def propose(
         self,
@@ -150,9 +161,12 @@ def held_quantities(start: Start) -> dict[str, Decimal]:
 
 
 def proposed_entries(decided: Decided) -> tuple[ProposedEntry, ...]:
-    """Entries that were decided at the last bar's close and not refused; some may have filled at the next open already."""
+    """Entries that were decided at the last bar's close and not refused; some may have filled at the next open already.
+
+    None where no bar is new: what an open fills was decided, and assessed, before.
+    """
     watermark_ms, account = decided.advanced.state.watermark_ms, decided.start.account
-    if watermark_ms is None:
+    if watermark_ms is None or not decided.advanced.bars:
         return ()
     closed_ms = watermark_ms + timeframe_ms(account.timeframe)
     orders = decided.journal.orders.filter(
@@ -160,6 +174,38 @@ def proposed_entries(decided: Decided) -> tuple[ProposedEntry, ...]:
     )
     held = held_quantities(decided.start) if orders.height else {}
     return tuple(_entry(decided.start, row, held) for row in orders.iter_rows(named=True))
+
+
+def entry_closes(decided: Decided) -> list[int]:
+    """Closes (ms) of the bars at which the book decided entries that are not refused, ascending; only of bars that are new."""
+    before_ms, length_ms = decided.start.state.watermark_ms, timeframe_ms(decided.start.account.timeframe)
+    orders = decided.journal.orders.filter((pl.col("leg") == "entry") & (pl.col("status") != "refused"))
+    closes = orders["decided_at"].dt.epoch("ms").unique().sort().to_list()
+    return [close for close in closes if before_ms is None or close > before_ms + length_ms]
+
+
+def equity_steps(decided: Decided) -> list[tuple[int, Decimal]]:
+    """Equity at the close (ms) of each bar that is new, ascending."""
+    rows = decided.journal.equity.select(pl.col("at").dt.epoch("ms"), "equity")
+    return [(int(at), Decimal(equity)) for at, equity in rows.iter_rows()]
+
+
+def waiting_entries(start: Start) -> list[str]:
+    """Symbols with an entry order that waits for its price."""
+    return start.open_orders.filter(pl.col("leg") == "entry")["symbol"].unique(maintain_order=True).to_list()
+
+
+def replacement(closed: Start, symbol: str, action: str) -> Replacement:
+    """What counts in place of an entry that is not let through at the bar's close that ``closed`` stands at.
+
+    EXIT where the signal would also have closed the other side, or cancelled its waiting entry; HOLD where not.
+    """
+    side = 1 if action == BUY else -1
+    held = held_quantities(closed).get(symbol)
+    if held is not None:
+        return "EXIT" if held * side < 0 else "HOLD"
+    other = (pl.col("leg") == "entry") & (pl.col("symbol") == symbol) & (pl.col("side") == ("sell" if side > 0 else "buy"))
+    return "HOLD" if closed.open_orders.filter(other).is_empty() else "EXIT"
 
 
 def _entry(start: Start, row: Mapping[str, object], held: Mapping[str, Decimal]) -> ProposedEntry:

@@ -5,7 +5,7 @@ comes of them.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from candlewick.monitoring.books import Book
@@ -16,6 +16,7 @@ from candlewick.monitoring.events import (
     STAGES,
     DataFetchFailed,
     DataStale,
+    Event,
     SignalGenerated,
     SignalRejected,
     Stage,
@@ -33,6 +34,8 @@ from candlewick.timeframes import format_utc, utc
 
 SESSION = "session"
 """Who moves a state machine where nobody asked for it."""
+_CLOSED_MISSES = 8
+"""Answers without the last bar after which a closed market is not asked for it any more: about half a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,16 +128,26 @@ class Desk:
         return [one for one in self.watched.values() if self._may_ask(one) and self._is_due(one)]
 
     def _may_ask(self, one: Watched) -> bool:
-        if one.symbol in self.waiting or self.supervisor.is_quarantined(one.symbol) or "market_closed" in one.paused:
-            return False
-        return not one.fresh or one.ready
+        # The last bar of a day closes with the market; one that did not trade is not asked for all night.
+        has_asked = "market_closed" in one.paused and one.misses >= _CLOSED_MISSES
+        return self._is_well(one.symbol) and not has_asked and (not one.fresh or one.ready)
+
+    def _is_well(self, symbol: str) -> bool:
+        """Whether nothing has failed that a restart has yet to mend."""
+        return symbol not in self.waiting and not self.supervisor.is_quarantined(symbol)
+
+    def _may_have_closed(self, one: Watched) -> bool:
+        """Whether a bar that may have traded has closed since the last one."""
+        next_ms, until_ms = one.next_ms(self.book_of(one.symbol).start.account.anchor_ms), self.clock_ms - one.length_ms
+        hours = self.rules.hours
+        if next_ms > until_ms or hours.calendar(one.symbol) is None:
+            return next_ms <= until_ms
+        return hours.expected_bars(one.symbol, one.series.timeframe, next_ms, until_ms + 1).size > 0
 
     def _is_due(self, one: Watched) -> bool:
-        anchor_ms = self.book_of(one.symbol).start.account.anchor_ms
-        closes_ms = one.next_ms(anchor_ms) + one.length_ms
         # A market that shows no bar yet is asked again soon at first, then less often, but at least four times a bar.
         pause_ms = min(250 * 2 ** min(one.misses, 6), one.length_ms // 4) if one.misses else 0
-        return closes_ms <= self.clock_ms and self.clock_ms >= one.asked_ms + pause_ms
+        return self.clock_ms >= one.asked_ms + pause_ms and self._may_have_closed(one)
 
     def data_came(self, symbol: str, added: int) -> None:
         """A market has answered for a symbol, with so many new bars."""
@@ -174,14 +187,17 @@ class Desk:
             last_ms = one.last_ms
             if limit_bars is None or last_ms is None or one.paused.keys() & {"stale", "market_closed"}:
                 continue
-            age_ms = self.clock_ms - (last_ms + one.length_ms)
-            if age_ms <= limit_bars * one.length_ms:
+            if self.clock_ms - (last_ms + one.length_ms) <= limit_bars * one.length_ms:
+                continue
+            timeframe, until_ms = one.series.timeframe, self.clock_ms - one.length_ms + 1
+            missing = self.rules.hours.expected_bars(one.symbol, timeframe, last_ms + one.length_ms, until_ms).size
+            if missing < limit_bars:
                 continue
             found.append(
                 DataStale(
                     event_id=event_id(DataStale.kind, one.series.market, one.symbol, one.series.timeframe, last_ms),
                     correlation_id=self.stages.correlation(one, last_ms), causation_id=None, at=utc(self.clock_ms),
-                    session_id=self.session_id, symbol=one.symbol, age_s=age_ms / 1000,
+                    session_id=self.session_id, symbol=one.symbol, age_s=missing * one.length_ms / 1000,
                     limit_s=limit_bars * one.length_ms / 1000,
                 )
             )  # fmt: skip
@@ -204,8 +220,15 @@ class Desk:
     def run_stages(self) -> None:
         """Indicators and strategy of every symbol whose fresh bars they have not seen."""
         for one in self.watched.values():
-            if one.fresh and not one.ready and one.symbol not in self.waiting and not self.supervisor.is_quarantined(one.symbol):
+            if self._has_stages_to_run(one):
                 self.bus.publish(self.stages.new_candle(one))
+
+    def _has_stages_to_run(self, one: Watched) -> bool:
+        return one.fresh > 0 and not one.ready and self._is_well(one.symbol)
+
+    def has_work(self) -> bool:
+        """Whether a stage of any symbol, or execution, has something to do now."""
+        return any(self._has_stages_to_run(one) for one in self.watched.values()) or bool(self.ready_books())
 
     def ready_books(self) -> list[Book]:
         """Books that have something to decide. A shared book waits for a symbol whose stages have not seen its fresh bars."""
@@ -217,15 +240,20 @@ class Desk:
         ]
 
     def _has_decided(self, one: Watched) -> bool:
-        return one.symbol not in self.waiting and bool(one.signals) and (one.ready or not one.fresh)
+        return self._is_well(one.symbol) and bool(one.signals) and (one.ready or not one.fresh)
 
     def decide(self) -> Outcome:
         """Execution of all that is ready. What fails is the execution stage's failure of the book's symbols."""
         outcome = self.execution.decide(self.ready_books(), self.risk, self.clock_ms)
         for name, error in outcome.failed.items():
             for symbol in self.books[name].symbols:
-                self.stage_failed(symbol, "execution", error)
+                self.stage_failed(symbol, "execution", error, self._last_bar(symbol))
         return outcome
+
+    def _last_bar(self, symbol: str) -> Event | None:
+        """The event of a symbol's newest bar."""
+        one = self.watched[symbol]
+        return None if one.last_ms is None else self.stages.new_candle(one)
 
     def stage_succeeded(self, symbol: str, stage: Stage) -> None:
         """A stage has done its part; one that was recovering runs again."""
@@ -238,8 +266,11 @@ class Desk:
             paused = self.watched[symbol].paused_by
             symbol_machine.move("PAUSED" if paused else "RUNNING", paused or "all stages run again", SESSION, self.now)
 
-    def stage_failed(self, symbol: str, stage: Stage, error: Exception) -> None:
-        """A stage has failed: count it, move the machines, and let the supervisor say what follows."""
+    def stage_failed(self, symbol: str, stage: Stage, error: Exception, cause: Event | None = None) -> None:
+        """A stage has failed: count it, move the machines, and let the supervisor say what follows.
+
+        ``cause``: the event over which it failed; None where no bar led to it.
+        """
         one = self.watched[symbol]
         text = str(error) or type(error).__name__
         one.errors += 1
@@ -248,22 +279,18 @@ class Desk:
         before = self.supervisor.is_quarantined(symbol)
         verdict = self.supervisor.failed(symbol, stage, self.now)
         self.waiting.add(symbol)
-        self.bus.publish(
-            StageFailed(
-                event_id=event_id(StageFailed.kind, self.session_id, symbol, stage, self.counts.errors),
-                correlation_id=self.session_id, causation_id=None, at=utc(self.clock_ms), session_id=self.session_id,
-                symbol=symbol, stage=stage, error=text,
-            )
+        failed = StageFailed(
+            event_id=event_id(StageFailed.kind, self.session_id, symbol, stage, self.counts.errors),
+            correlation_id=cause.correlation_id if cause else self.session_id, causation_id=cause.event_id if cause else None,
+            at=utc(self.clock_ms), session_id=self.session_id, symbol=symbol, stage=stage, error=text,
         )  # fmt: skip
-        self._to_error(self.states.stage(symbol, stage), text)
-        if verdict.action != "restart_stage":
-            why = (
-                "given up: it failed after every restart"
-                if verdict.action == "quarantine"
-                else f"{stage} failed after its restarts"
-            )
-            if not before:
-                self._to_error(self.states.symbol(symbol), f"{why}: {text}")
+        self.bus.publish(failed)
+        self._to_error(self.states.stage(symbol, stage), text, cause=failed)
+        if verdict.action == "restart_stage" or before:
+            return
+        gave_up = verdict.action == "quarantine"
+        why = "given up: it failed after every restart" if gave_up else f"{stage} failed after its restarts"
+        self._to_error(self.states.symbol(symbol), f"{why}: {text}", cause=failed)
 
     def restarts_due(self) -> list[str]:
         """Let what is due recover; the symbols that have to be loaded anew, which ``reloaded`` ends."""
@@ -291,9 +318,10 @@ class Desk:
             self._to_error(machine, reason, actor)
             self._to_recovering(machine, reason, actor)
 
-    def _to_error(self, machine: Machine, reason: str, actor: str = SESSION) -> None:
+    def _to_error(self, machine: Machine, reason: str, actor: str = SESSION, cause: Event | None = None) -> None:
         if machine.state in ("STARTING", "RUNNING", "PAUSED", "RECOVERING"):
-            machine.move("ERROR", reason, actor, self.now)
+            correlation_id, causation_id = (cause.correlation_id, cause.event_id) if cause else (None, None)
+            machine.move("ERROR", reason, actor, self.now, correlation_id=correlation_id, causation_id=causation_id)
 
     def _to_recovering(self, machine: Machine, reason: str, actor: str = SESSION) -> None:
         if machine.state == "ERROR":
@@ -310,7 +338,7 @@ class Desk:
         if stage is None or failure.event.symbol is None:
             self.counts.errors += 1
             return
-        self.stage_failed(failure.event.symbol, stage, failure.error)
+        self.stage_failed(failure.event.symbol, stage, failure.error, failure.event)
 
     # -- pauses
 
@@ -334,15 +362,23 @@ class Desk:
         if said is None:
             return False
         self.pauses = [
-            Pause(symbol=pause.symbol, since_ms=pause.since_ms, until_ms=self.clock_ms, reason=pause.reason)
+            replace(pause, until_ms=self.clock_ms)
             if pause.symbol == symbol and pause.until_ms is None and pause.reason == said
             else pause
             for pause in self.pauses
+            if self._still_counts(pause)
         ]
         machine = self.states.symbol(symbol)
         if machine.state == "PAUSED" and not one.paused:
             machine.move("RUNNING", reason, actor, self.now)
         return True
+
+    def _still_counts(self, pause: Pause) -> bool:
+        """Whether a bar that is not processed yet may have closed in it."""
+        if pause.until_ms is None or pause.symbol is None:
+            return True
+        watermark_ms, length_ms = self.book_of(pause.symbol).start.state.watermark_ms, self.watched[pause.symbol].length_ms
+        return watermark_ms is None or pause.until_ms > watermark_ms + 2 * length_ms
 
 
 def _by_symbol(books: Mapping[str, Book]) -> dict[str, Book]:
@@ -357,6 +393,9 @@ def start_all(desk: Desk, symbols: Iterable[str]) -> None:
                 machine.move("STARTING", "the session starts", SESSION, desk.now)
             if machine.state == "STARTING":
                 machine.move("RUNNING", "its book and its window are there", SESSION, desk.now)
+        paused = desk.watched[symbol].paused_by
+        if paused is not None and desk.states.symbol(symbol).state == "RUNNING":
+            desk.states.symbol(symbol).move("PAUSED", paused, SESSION, desk.now)
     if desk.states.session.state == "STARTING":
         desk.states.session.move("RUNNING", f"{len(desk.watched)} symbols are watched", SESSION, desk.now)
 

@@ -22,11 +22,21 @@ _KEPT: tuple[PauseCause, ...] = ("operator", "risk")
 
 def take_on(desk: Desk, outcome: Outcome) -> list[RiskEvent]:
     """The proposals are in the ledger, so what was assessed with them holds; the events of what is newly broken or lifted."""
+    events: list[RiskEvent] = [breached_event(desk, breach) for breach in new_breaches(desk, outcome)]
+    events += [lifted_event(desk, breach, f"lifted as set: {breach.lift}", SESSION) for breach in new_lifts(desk, outcome)]
     desk.risk = outcome.assessment.state
-    events: list[RiskEvent] = [breached_event(desk, breach) for breach in outcome.assessment.breached]
-    events += [lifted_event(desk, breach, f"lifted as set: {breach.lift}", SESSION) for breach in outcome.assessment.lifted]
     pause_as_limits_say(desk)
     return events
+
+
+def new_breaches(desk: Desk, outcome: Outcome) -> tuple[Breach, ...]:
+    """What is broken now. Where accounts are written one by one, it is told with the first of them."""
+    return tuple(one for one in outcome.assessment.breached if desk.risk.breaches.get(one.rule) != one)
+
+
+def new_lifts(desk: Desk, outcome: Outcome) -> tuple[Breach, ...]:
+    """What is lifted now, in the same way."""
+    return tuple(one for one in outcome.assessment.lifted if desk.risk.breaches.get(one.rule) == one)
 
 
 def pause_as_limits_say(desk: Desk) -> None:
@@ -97,15 +107,20 @@ def remembered(desk: Desk, risk: RiskState) -> dict[str, Json]:
         for cause in _KEPT
         if cause in one.paused
     ]
-    return {"risk": risk.to_document(), "paused": paused}
+    ended: list[Json] = [
+        {"symbol": one.symbol, "since_ms": one.since_ms, "until_ms": one.until_ms, "reason": one.reason}
+        for one in desk.pauses
+        if one.until_ms is not None
+    ]
+    return {"risk": risk.to_document(), "paused": paused, "ended": ended}
 
 
 def remember(desk: Desk, document: Mapping[str, Json] | None) -> None:
     """Take on what the session before has left. Raises LedgerUnreadable."""
     if document is None:
         return
-    risk, paused = document.get("risk"), document.get("paused")
-    if not isinstance(risk, dict) or not isinstance(paused, list):
+    risk, paused, ended = document.get("risk"), document.get("paused"), document.get("ended", [])
+    if not isinstance(risk, dict) or not isinstance(paused, list) or not isinstance(ended, list):
         raise LedgerUnreadable(f"what is remembered of desk {desk.name} has no risk state or no pauses")
     desk.risk = RiskState.from_document(risk)
     for found in paused:
@@ -117,6 +132,14 @@ def remember(desk: Desk, document: Mapping[str, Json] | None) -> None:
             desk.pauses.append(
                 Pause(symbol=one.symbol, since_ms=int(str(found["since_ms"])), until_ms=None, reason=str(found["reason"]))
             )
+    for found in ended:
+        assert isinstance(found, dict)
+        if str(found["symbol"]) in desk.watched:
+            since_ms, until_ms = int(str(found["since_ms"])), int(str(found["until_ms"]))
+            desk.pauses.append(
+                Pause(symbol=str(found["symbol"]), since_ms=since_ms, until_ms=until_ms, reason=str(found["reason"]))
+            )
+    pause_as_limits_say(desk)
 
 
 def _since_ms(desk: Desk, symbol: str, reason: str) -> int:

@@ -24,8 +24,8 @@ from candlewick.monitoring.events import (
     bar_id,
     event_id,
 )
-from candlewick.monitoring.interventions import Intervention, Replacement
-from candlewick.monitoring.regimes import RegimeRules, regime_tail
+from candlewick.monitoring.interventions import Intervention
+from candlewick.monitoring.regimes import TAIL_BLOCK_BARS, RegimeRules, regime_tail
 from candlewick.monitoring.signal_rules import Candidate, Context, SignalRules, Verdict, history_bars, judge
 from candlewick.monitoring.watched import Watched
 from candlewick.strategies.catalog import load_strategy
@@ -101,14 +101,13 @@ class Stages:
             signals[terms.version] = complete_signals(load_strategy(terms.strategy, terms.parameters), one.window)
         one.signals = signals
         one.rejections = []
-        acting = _acting(one, book)
-        self._validate(one, book, acting, event)
+        self._validate(one, book, _acting(one, book), event)
         one.ready = True
 
     def _validate(self, one: Watched, book: Book, acting: pl.DataFrame, cause: Event) -> None:
         """Ask the rules about the acting bars that are fresh; what was decided before them is what they look back on."""
         times = opened_at_ms(acting).tolist()
-        regimes = dict(zip(opened_at_ms(one.regimes).tolist(), one.regimes["regime"].to_list(), strict=True))
+        regimes = self._regimes(one, times[0]) if times and self.rules.regimes else {}
         opening = _opening(book)
         candidates = [
             Candidate(
@@ -124,6 +123,16 @@ class Stages:
         verdicts = judge(candidates, self.rules, context)
         for verdict, reason in zip(verdicts, acting["reason"].to_list(), strict=True):
             self._tell(one, book, verdict, reason, cause)
+
+    def _regimes(self, one: Watched, since_ms: int) -> dict[int, Regime]:
+        """Regime by bar, from ``since_ms`` on, each as it was told when that bar was the newest one."""
+        block_ms = TAIL_BLOCK_BARS * one.length_ms
+        time, last_ms = pl.col("opened_at").dt.epoch("ms"), one.last_ms or since_ms
+        found = dict[int, Regime]()
+        for block in range(since_ms // block_ms, last_ms // block_ms + 1):
+            told = regime_tail(one.window.filter(time < (block + 1) * block_ms), self.regime_rules)
+            found |= zip(opened_at_ms(told).tolist(), told["regime"].to_list(), strict=True)
+        return found
 
     def _missing_before(self, one: Watched, time_ms: int) -> int:
         """Bars that did not come right before a bar, although the market was open."""
@@ -152,9 +161,15 @@ class Stages:
         ]  # fmt: skip
 
     def _tell(self, one: Watched, book: Book, verdict: Verdict, reason: str | None, cause: Event) -> None:
-        """Publish what the strategy decided and what became of it; a rejection waits for execution as an intervention."""
+        """Publish what the strategy decided and what became of it, once; a rejection waits for execution as an intervention."""
         candidate = verdict.candidate
-        correlation = self.correlation(one, candidate.opened_at_ms)
+        if verdict.rule is not None:
+            one.rejections.append(self._rejection(book, verdict))
+        at_ms = candidate.opened_at_ms
+        if at_ms in one.told and one.told[at_ms] == verdict.rule:
+            return
+        one.told[at_ms] = verdict.rule
+        correlation = self.correlation(one, at_ms)
         generated = SignalGenerated(
             event_id=event_id(SignalGenerated.kind, book.name, one.symbol, candidate.opened_at_ms),
             correlation_id=correlation, causation_id=cause.event_id, at=utc(candidate.closed_at_ms),
@@ -180,22 +195,16 @@ class Stages:
                 value=verdict.value,
             )
         )  # fmt: skip
-        one.rejections.append(
-            Intervention(
-                account=book.name, symbol=one.symbol, opened_at_ms=candidate.opened_at_ms, action=candidate.action,
-                replacement=replacement(book, one.symbol, candidate.action), rule=verdict.rule, limit=verdict.limit,
-                value=verdict.value, reason=verdict.reason, session_id=self.session_id, correlation_id=correlation,
-            )
+
+    def _rejection(self, book: Book, verdict: Verdict) -> Intervention:
+        """Execution says EXIT instead of HOLD where the entry would also have closed the other side."""
+        candidate, account = verdict.candidate, book.start.account
+        return Intervention(
+            account=book.name, symbol=candidate.symbol, opened_at_ms=candidate.opened_at_ms, action=candidate.action,
+            replacement="HOLD", rule=str(verdict.rule), limit=verdict.limit, value=verdict.value, reason=verdict.reason,
+            session_id=self.session_id,
+            correlation_id=bar_id(account.market, candidate.symbol, account.timeframe, candidate.opened_at_ms),
         )  # fmt: skip
-
-
-def replacement(book: Book, symbol: str, action: str) -> Replacement:
-    """What counts in place of an entry: EXIT where the signal would also close the other side, HOLD where not."""
-    account = book.start.account
-    side = int(book.start.state.positions[account.symbols.index(symbol)]["side"])
-    held = int(book.start.state.positions[account.symbols.index(symbol)]["quantity"]) > 0
-    against = (action == BUY and side < 0) or (action == SELL and side > 0)
-    return "EXIT" if held and against else "HOLD"
 
 
 def _opening(book: Book) -> tuple[str, ...]:
@@ -204,8 +213,14 @@ def _opening(book: Book) -> tuple[str, ...]:
 
 
 def _acting(one: Watched, book: Book) -> pl.DataFrame:
-    """Rows of the newest terms' signals that are not HOLD, at bars that the account has not processed."""
+    """Signals that are not HOLD at bars that the account has not processed, each of the terms that act at its bar."""
     account, watermark_ms = book.start.account, book.start.state.watermark_ms
-    said = one.signals[account.current.version]
-    after = pl.col("opened_at").dt.epoch("ms") > (account.anchor_ms - 1 if watermark_ms is None else watermark_ms)
-    return said.filter(after & (pl.col("action") != HOLD)).select("opened_at", "action", "reason")
+    time = pl.col("opened_at").dt.epoch("ms")
+    after = time > (account.anchor_ms - 1 if watermark_ms is None else watermark_ms)
+    parts = []
+    for terms, following in zip(account.terms, [*account.terms[1:], None], strict=True):
+        if terms.version in one.signals:
+            until = pl.lit(True) if following is None else time < following.effective_from_ms
+            said = one.signals[terms.version].filter(after & until & (time >= terms.effective_from_ms))
+            parts.append(said.filter(pl.col("action") != HOLD).select("opened_at", "action", "reason"))
+    return pl.concat(parts)

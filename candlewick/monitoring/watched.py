@@ -23,7 +23,8 @@ class Watched:
 
     ``fresh``: bars at the window's end that no stage has seen. ``ready``: the strategy has decided them, execution may follow.
     ``signals`` by version of the terms; ``rejections`` of the bars that are not committed yet. ``asked_ms``: the market's time
-    when bars were asked for last; ``misses`` answers in a row without a new bar.
+    when bars were asked for last; ``misses`` answers in a row without a new bar. ``told``: what was said to signals that are not
+    committed yet, the rule or None by bar, so that the same is not told again when they are decided again.
     """
 
     symbol: str
@@ -38,6 +39,7 @@ class Watched:
     ready: bool = False
     signals: dict[int, pl.DataFrame] = field(default_factory=dict)
     rejections: list[Intervention] = field(default_factory=list)
+    told: dict[int, str | None] = field(default_factory=dict)
     regime: Regime = "unknown"
     regimes: pl.DataFrame = field(default_factory=pl.DataFrame)
     paused: dict[PauseCause, str] = field(default_factory=dict)
@@ -91,13 +93,24 @@ class Watched:
         rows = self.window.tail(self.pending) if self.pending else self.window.clear()
         return rows.head(max(0, self.pending - self.fresh))
 
-    def committed(self, at: datetime, watermark_ms: int | None) -> None:
-        """What was fresh is in the store, and the account has moved up to ``watermark_ms``, which may be before the last bar."""
-        self.bars += self.fresh
-        self.fresh, self.ready = 0, False
+    def committed(self, at: datetime, watermark_ms: int | None, *, is_cut: bool = False) -> None:
+        """What was fresh is in the store, and the account has moved up to ``watermark_ms``, which may be before the last bar.
+
+        ``is_cut``: execution stopped at an earlier bar on purpose; the bars after it are still to be executed.
+        """
+        before, self.fresh = self.fresh, self._after(watermark_ms) if is_cut else 0
+        self.ready = self.ready and self.fresh > 0
+        self.bars += before - self.fresh
         self.rejections = [one for one in self.rejections if watermark_ms is None or one.opened_at_ms > watermark_ms]
-        self.findings = []
+        self.told = {opened_ms: rule for opened_ms, rule in self.told.items() if watermark_ms is None or opened_ms > watermark_ms}
         self.processed_at = at
+
+    def _after(self, watermark_ms: int | None) -> int:
+        """Bars after the watermark, of those that are fresh."""
+        if watermark_ms is None:
+            return self.fresh
+        times = opened_at_ms(self.window)
+        return min(self.fresh, len(times) - int(times.searchsorted(watermark_ms, side="right")))
 
     @property
     def paused_by(self) -> str | None:
