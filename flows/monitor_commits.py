@@ -103,7 +103,7 @@ def _rows_of(session: Session, moving: Sequence[Proposal]) -> tuple[list[CycleWr
         terms = pl.DataFrame() if created or not one.book.changed_terms else terms_rows(account, one.book.changed_terms)
         cycles.append(cycle_write(one.decided, record, quality, terms))
         outside += outbox_events(session.name, session.session_id, one.decided, _correlations(one), 1)
-        events += ledger_events(one.decided, session.session_id)
+        events += ledger_events(one.decided, session.session_id, one.interventions)
     return cycles, outside, events
 
 
