@@ -1,5 +1,6 @@
-"""The automations: runs without a heartbeat have crashed, a crashed session is followed by a new one, stale data pause their
-symbol, a broken limit alerts. What runs a deployment is made once that is there: `make serve` calls this again after deploying.
+"""The automations: runs without a heartbeat have crashed, a session that nobody follows is followed by a new one, stale data
+pause their symbol, a broken limit alerts. What runs a deployment is made once that is there: `make serve` calls this again after
+deploying.
 
 python -m deployments.automations             # on the server that PREFECT_API_URL names
 """
@@ -22,7 +23,7 @@ from prefect.settings import get_current_settings
 from candlewick.errors import CandlewickError, UsageError
 
 CRASHED = "candlewick: runs without a heartbeat have crashed"
-NEXT_SESSION = "candlewick: a session that crashed is followed by a new one"
+NEXT_SESSION = "candlewick: a session that nobody follows is followed by a new one"
 STALE = "candlewick: stale data pause their symbol"
 BREACHED = "candlewick: a risk limit that is broken alerts"
 # A run has missed three heartbeats, give or take one, before it is called dead.
@@ -62,12 +63,16 @@ def crash_automation() -> AutomationCore:
 
 
 def next_session_automation(monitor: UUID) -> AutomationCore:
-    """A crashed run of the deployment ``monitor`` → another one, at once; a crash soon after that waits for the schedule."""
+    """A run of the deployment ``monitor`` that crashed, or whose time was over before another was there → another one, at once.
+
+    Such as ended by handing over, or because somebody asked for it, are left alone. A session that is started again in the middle
+    of an hour lives longer than the next scheduled one waits: without the second case the desk would be alone after it.
+    """
     return AutomationCore(
         name=NEXT_SESSION,
         description="The desk is not left alone until the next full hour; the new session goes on where the ledger stands.",
         trigger=EventTrigger(
-            expect={"prefect.flow-run.Crashed"},
+            expect={"prefect.flow-run.Crashed", "prefect.flow-run.Ended"},
             match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
             match_related=ResourceSpecification(
                 {"prefect.resource.id": [f"prefect.deployment.{monitor}"], "prefect.resource.role": ["deployment"]}

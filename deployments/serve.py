@@ -169,7 +169,7 @@ def _start(serve: Serve, api: ServerApi, names: Sequence[str]) -> list[Deploymen
     with Step(serve.console, f"Prefect server on 127.0.0.1:{serve.settings.port}"):
         serve.start("server", *prefect, "server", "start", "--host", "127.0.0.1", "--port", str(serve.settings.port))
         serve.wait_until(api.is_healthy, "the Prefect server's health")
-    with Step(serve.console, f"work pool {pool}, blocks, automation"):
+    with Step(serve.console, f"work pool {pool}, blocks"):
         serve.run_to_end("register", sys.executable, "-m", "deployments.register")
     abandoned = api.crash_abandoned_runs(pool)
     if abandoned:
@@ -184,6 +184,8 @@ def _start(serve: Serve, api: ServerApi, names: Sequence[str]) -> list[Deploymen
     if serve.datasets or api.has_deployments(TAG):
         with Step(serve.console, "deployments of the datasets"):
             serve.run_to_end("datasets", sys.executable, "-m", "deployments.datasets", "apply")
+    with Step(serve.console, "automations"):
+        serve.run_to_end("automations", sys.executable, "-m", "deployments.automations")
     if not serve.settings.schedules:
         for state in api.deployments(names):
             api.pause_schedules(state)

@@ -173,24 +173,30 @@ def test_a_broken_limit_raises_an_alert_that_says_which_and_how_far(server: http
     assert (given["severity"], given["account"], given["key"]) == ("critical", "desk", "risk:daily_loss")
 
 
-def test_a_session_that_crashed_is_followed_by_a_new_one_but_not_by_one_after_another(server: httpx.Client) -> None:
+def test_a_session_that_nobody_follows_is_followed_by_a_new_one_but_not_by_one_after_another(server: httpx.Client) -> None:
     ids = deploy(server, *NAMES)
     ensure()
     known = crashes(server)
     told_runs(server, ids["monitor-control"], lambda: tell_stale(server, "BTC/USDT"))  # the server knows the automations
 
-    def crash() -> None:
+    def end(kind: str, name: str) -> None:
         run = server.post(f"/deployments/{ids['monitor']}/create_flow_run", json={}).raise_for_status().json()
-        for kind in ("PENDING", "RUNNING", "CRASHED"):
-            server.post(f"/flow_runs/{run['id']}/set_state", json={"state": {"type": kind}}).raise_for_status()
+        for state in ({"type": "PENDING"}, {"type": "RUNNING"}, {"type": kind, "name": name}):
+            server.post(f"/flow_runs/{run['id']}/set_state", json={"state": state}).raise_for_status()
 
     def states() -> list[str]:
-        return sorted(str(run["state_type"]) for run in runs_of(server, ids["monitor"]))
+        return sorted(str(run["state_name"]) for run in runs_of(server, ids["monitor"]))
 
-    crash()
-    wait_for(lambda: "SCHEDULED" in states(), LIMIT_S, lambda: "the automation made no run")
-    crash()
-    wait_for(lambda: crashes(server) >= known + 2, LIMIT_S, lambda: "the server knows of no second crash")
-    # An event of another kind that comes later shows that the server is through with the second crash.
+    for left_alone in ("Handed over", "Stopped", "Stood aside"):
+        end("COMPLETED", left_alone)
+    end("COMPLETED", "Ended")
+    wait_for(lambda: "Scheduled" in states(), LIMIT_S, lambda: "the automation made no run")
+    end("CRASHED", "Crashed")
+    wait_for(lambda: crashes(server) > known, LIMIT_S, lambda: "the server knows of no crash")
+    # An event of another kind that comes later shows that the server is through with the crash.
     told_runs(server, ids["monitor-control"], lambda: tell_stale(server, "ETH/USDT"), more_than=1)
-    assert states() == ["CRASHED", "CRASHED", "SCHEDULED"]
+    assert states() == ["Crashed", "Ended", "Handed over", "Scheduled", "Stood aside", "Stopped"]
+    from deployments.automations import next_session_automation
+
+    trigger = next_session_automation(uuid4()).trigger
+    assert trigger.expect == {"prefect.flow-run.Crashed", "prefect.flow-run.Ended"}

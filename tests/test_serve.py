@@ -136,7 +136,7 @@ def test_deployments_of_another_work_pool_than_the_workers_are_refused() -> None
 
 def test_the_committed_prefect_yaml_has_a_deployment_for_each_timeframe_and_search_and_no_path_of_a_machine() -> None:
     planned = planned_deployments(CHECKOUT)
-    assert [one.name for one in planned] == NAMES + BY_HAND + SESSIONS
+    assert [one.name for one in planned] == NAMES + SESSIONS + BY_HAND
     assert {one.work_pool for one in planned} == {ServeSettings().work_pool}
     assert str(CHECKOUT) not in (CHECKOUT / "prefect.yaml").read_text(encoding="utf-8")
 
