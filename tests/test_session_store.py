@@ -297,14 +297,16 @@ def test_an_intervention_is_of_a_bar_that_its_accounts_cycle_processes(store: Se
 
 
 def test_the_outbox_counts_without_holes_and_takes_an_event_once(store: SessionStore) -> None:
-    store.commit(written(outbox=(EVENT,)))
-    store.commit(written(outbox=(EVENT,)))
+    assert store.commit(written(outbox=(EVENT,))) == (EVENT,)
+    assert store.commit(written(outbox=(EVENT,))) == ()
     second, third = (replace(EVENT, event_id=f"fill-{number}", sequence=number) for number in (2, 3))
-    refused(store, written(outbox=(third,)), "outbox of desk: event fill-3 has number 3, the next one is 2")
-    refused(store, written(outbox=(replace(second, sequence=1),)), "event fill-2 has number 1, the next one is 2")
     refused(store, written(outbox=(replace(EVENT, kind="stop.hit"),)), "outbox fill-1: kind is fill and would become stop.hit")
-    store.commit(written(outbox=(third, second, replace(EVENT, event_id="other", name="other"))))
-    assert [one.sequence for one in store.events("desk", since_sequence=1)] == [2, 3]
+    told_again = replace(EVENT, sequence=2, session_id="s-2", document={"price": "1.50"})
+    later = replace(third, sequence=9)
+    other = replace(EVENT, event_id="other", name="other", sequence=7)
+    new = store.commit(written(outbox=(later, replace(second, sequence=3), told_again, replace(later, sequence=10), other)))
+    assert new == (second, replace(other, sequence=1), third)
+    assert store.events("desk") == (EVENT, second, third)
     assert (store.last_sequence("desk"), store.last_sequence("other"), store.last_sequence("nobody")) == (3, 1, 0)
 
 
@@ -397,7 +399,8 @@ def test_equity_is_summed_over_accounts_that_have_rows_at_different_times(store:
 
 
 def test_a_tick_that_fails_after_its_accounts_were_written_writes_none_of_them(store: SessionStore) -> None:
-    hole = replace(EVENT, sequence=9)
-    refused(store, written(cycles=cycles(traders("A", "B")), outbox=(hole,), session=SESSION), "the next one is 1")
+    taken = replace(CONTROL, session_id="s-1", applied_at=NOW, outcome="paused")
+    last = written(cycles=cycles(traders("A", "B")), outbox=(EVENT,), session=SESSION, applied=(taken,))
+    refused(store, last, "there is no control c-1")
     with duckdb.connect(str(store.database.path), read_only=True) as connection:
         assert connection.execute("SELECT count(*) FROM accounts").fetchall() == [(0,)]

@@ -1,7 +1,7 @@
 """The writing half of a session's commit: rows checked before the transaction, and the statements within it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import polars as pl
@@ -16,7 +16,7 @@ from candlewick.monitoring.rows import AlertRow, Control, OutboxEvent, SessionRo
 from candlewick.rows import NUMBER, TEXT, TIME
 from candlewick.store.database import Connection
 from candlewick.store.ledger import CycleWrite, Frames, joined_frames, write_cycles
-from candlewick.store.tables import TABLES
+from candlewick.store.tables import TABLES, quoted
 from candlewick.store.writing import append, booked, change, checked, put, refuse_other_content, stage_checked
 
 _OF_SESSIONS = (
@@ -39,6 +39,7 @@ def _no_candles() -> pl.DataFrame:
 class SessionWrite:
     """What one tick of the desk ``name`` writes. ``at`` is this machine's time: of deliveries, and in bookkeeping.
 
+    ``outbox``: the store numbers what was not told before, in the order of ``sequence``; what was, by its id, is left out.
     ``interventions`` are of accounts that have a cycle in ``cycles``, at bars that this cycle processes. ``delivered``: ids of
     outbox events that a sink has confirmed. ``applied``: controls with session_id, applied_at and outcome. ``session`` and
     ``alerts`` are inserted, or replace what may change of the row that is there. ``risk``: the desk's risk document.
@@ -74,7 +75,7 @@ def session_frames(write: SessionWrite) -> dict[str, pl.DataFrame]:
         )
     frames = {
         "interventions": intervention_rows(write.interventions),
-        "outbox": rows_frame(write.outbox, row_frames.OUTBOX_ROW),
+        "outbox": rows_frame(_each_once(write.outbox), row_frames.OUTBOX_ROW),
         "transitions": rows_frame(write.transitions, row_frames.TRANSITION_ROW),
         "alerts": rows_frame(write.alerts, row_frames.ALERT_ROW),
         "sessions": rows_frame((write.session,) if write.session else (), row_frames.SESSION_ROW),
@@ -92,17 +93,16 @@ def session_frames(write: SessionWrite) -> dict[str, pl.DataFrame]:
     return own | (joined_frames(write.cycles) if write.cycles else {})
 
 
-def write_session(connection: Connection, write: SessionWrite, frames: Frames) -> None:
-    """Write a tick within a transaction; ``frames`` as `session_frames` made them."""
+def write_session(connection: Connection, write: SessionWrite, frames: Frames) -> list[OutboxEvent]:
+    """Write a tick within a transaction; ``frames`` as `session_frames` made them. The events of the outbox that are new."""
     staged = {name: stage_checked(connection, TABLES[name], frames[name]) for name in _OF_SESSIONS if name in frames}
     before = _watermarks(connection) if "interventions" in staged else {}
     if write.cycles:
         write_cycles(connection, write.cycles, frames)
     if "interventions" in staged:
         _refuse_unprocessed(connection, before)
-    if "outbox" in staged:
-        _refuse_holes(connection)
-    for name in ("interventions", "outbox", "transitions", "pending_candles"):
+    numbers = _append_outbox(connection) if "outbox" in staged else {}
+    for name in ("interventions", "transitions", "pending_candles"):
         append(connection, TABLES[name], staged.get(name, 0))
     for name in ("sessions", "alerts"):
         if name in staged:
@@ -114,6 +114,15 @@ def write_session(connection: Connection, write: SessionWrite, frames: Frames) -
         _apply_controls(connection)
     _mark_delivered(connection, write.delivered, write.at)
     _drop_flushed(connection, write.flushed)
+    return [replace(event, sequence=numbers[event.event_id]) for event in _each_once(write.outbox) if event.event_id in numbers]
+
+
+def _each_once(events: Sequence[OutboxEvent]) -> list[OutboxEvent]:
+    """In the order of their numbers; of several with one id the first."""
+    kept: dict[str, OutboxEvent] = {}
+    for event in sorted(events, key=lambda one: one.sequence):
+        kept.setdefault(event.event_id, event)
+    return list(kept.values())
 
 
 def prune_outbox(connection: Connection, name: str, before: datetime, sinks: Sequence[Sink]) -> int:
@@ -155,20 +164,22 @@ def _shown(at: datetime | None) -> str:
     return "nothing" if at is None else f"{at:%Y-%m-%d %H:%M}"
 
 
-def _refuse_holes(connection: Connection) -> None:
-    """Events that are not in the outbox yet continue the numbers of their desk."""
-    found = connection.execute(
-        """WITH fresh AS (SELECT * FROM new_outbox ANTI JOIN outbox USING (event_id))
-        SELECT event_id, name, sequence, wanted FROM (
-            SELECT event_id, name, sequence, coalesce(last, 0) + row_number() OVER (PARTITION BY name ORDER BY sequence) AS wanted
-            FROM fresh LEFT JOIN (SELECT name, max(sequence) AS last FROM outbox GROUP BY name) USING (name))
-        WHERE sequence <> wanted ORDER BY name, sequence LIMIT 1"""
+def _append_outbox(connection: Connection) -> dict[str, int]:
+    """Insert the events that were not told before, with the next numbers of their desk; the numbers by event_id.
+
+    Raises InvariantViolated for an id that is another happening's.
+    """
+    table = TABLES["outbox"]
+    refuse_other_content(connection, table, ("name", "kind", "account", "symbol"), "TRUE")
+    names = ", ".join(map(quoted, table.columns))
+    rows = connection.execute(
+        f"""INSERT INTO outbox ({names}) SELECT {names} FROM (
+            SELECT new.* REPLACE (coalesce(last, 0) + row_number() OVER (PARTITION BY name ORDER BY sequence) AS sequence)
+            FROM new_outbox new ANTI JOIN outbox USING (event_id)
+            LEFT JOIN (SELECT name, max(sequence) AS last FROM outbox GROUP BY name) USING (name))
+        RETURNING event_id, sequence"""
     ).fetchall()
-    if found:
-        event_id, name, sequence, wanted = found[0]
-        raise InvariantViolated(
-            f"outbox of {name}: event {event_id} has number {sequence}, the next one is {wanted}. Nothing was written"
-        )
+    return {str(event_id): int(sequence) for event_id, sequence in rows}
 
 
 def _apply_controls(connection: Connection) -> None:

@@ -44,16 +44,16 @@ class SessionStore:
         """``database`` is the ledger's file; it need not exist yet."""
         self.database = database
 
-    def commit(self, write: SessionWrite) -> None:
-        """Write one tick, whole or not at all.
+    def commit(self, write: SessionWrite) -> tuple[OutboxEvent, ...]:
+        """Write one tick, whole or not at all. The events that are new in the outbox, with their numbers there, in order.
 
         Raises StaleCycle and InvariantViolated naming the account; InvariantViolated also where a row that is there would get
-        other content, an intervention is of no bar that this commit processes, the outbox would get a hole, or a control was
-        applied before.
+        other content, an intervention is of no bar that this commit processes, an event's id is another happening's, or a
+        control was applied before.
         """
         frames = session_frames(write)
         with self.database.write() as connection:
-            write_session(connection, write, frames)
+            return tuple(write_session(connection, write, frames))
 
     def ask(self, control: Control) -> None:
         """Leave a command for the session. The same id with the same content is a no-op, with other content InvariantViolated."""
