@@ -6,7 +6,7 @@ export DO_NOT_TRACK ?= 1
 export PREFECT_SERVER_ANALYTICS_ENABLED ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help paper serve dashboard test crash year parity check bench agreement lock clean
+.PHONY: help paper serve dashboard test crash chaos soak year parity check bench agreement lock clean
 
 help:
 	@echo "make paper   paper-trade the demo account on the embedded market (sets up .venv on first use)"
@@ -14,6 +14,8 @@ help:
 	@echo "make dashboard  live page of the monitored desk on this machine, read only: before, beside and after its sessions"
 	@echo "make test    run the tests        make check   ruff and mypy"
 	@echo "make crash   kill cycles at many more places than make test does; SEED=n for others"
+	@echo "make chaos   kill and break all around a monitored desk for an hour of its market; SEED=n for other blows"
+	@echo "make soak    watch 200 symbols for an hour of the market, and 20: latency, missed bars, memory; SOAK=\"--factor 1\" in real time"
 	@echo "make year    trade a year of real candles in 365 daily cycles a strategy (make test: in cycles of fifteen days)"
 	@echo "make parity  prove at length that paper accounts in cycles are one backtest, bit for bit; SEED=n for others"
 	@echo "make bench   measure against the stated bounds"
@@ -51,6 +53,12 @@ test: $(VENV)/.dev
 
 crash: $(VENV)/.dev
 	@CANDLEWICK_CRASH_POINTS=$(or $(POINTS),1000) CANDLEWICK_CRASH_SEED=$(or $(SEED),1) $(RUN) -m pytest tests/test_crash.py
+
+chaos: $(VENV)/.dev
+	@CANDLEWICK_CHAOS_MINUTES=$(or $(MINUTES),60) CANDLEWICK_CHAOS_SEED=$(or $(SEED),1) $(RUN) -m pytest tests/test_monitor_chaos.py
+
+soak: $(VENV)/.dev
+	@$(RUN) -m tests.soak $(SOAK)
 
 year: $(VENV)/.dev
 	@CANDLEWICK_TEST_YEAR=daily $(RUN) -m pytest tests/test_real_year.py --durations 3
