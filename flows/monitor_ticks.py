@@ -53,29 +53,39 @@ def is_over(session: Session) -> str | None:
 
 
 async def tick(session: Session) -> None:
-    """Look at everything once. What one symbol does is no other's matter; a store that does not answer is asked again."""
+    """Look at everything once. What one symbol does is no other's matter; a store that does not answer is asked again.
+
+    Bars that have just closed come first: commands, the clock and the lake wait until they are committed.
+    """
     desk = session.desk
-    desk.now = datetime.now(UTC)
+    desk.now, desk.clock_ms = datetime.now(UTC), session.clock.now_ms
+    await _ask_for_bars(session)
+    decided = desk.has_work()
+    if decided:
+        await _decide_and_commit(session)
     await _listen(session)
     await _ask_clock(session)
-    desk.clock_ms = session.clock.now_ms
+    desk.now, desk.clock_ms = datetime.now(UTC), session.clock.now_ms
     desk.keep_hours()
     session.unwritten.outbox += [stale_event(session, event) for event in desk.look_for_stale()]
     for symbol in desk.restarts_due():
         if desk.states.symbol(symbol).state == "RECOVERING":
             await reload(session, symbol)
+    if session.unwritten or (not decided and time.monotonic() - session.beat_s >= session.settings.monitoring.heartbeat_s):
+        await beat(session)
+    session.alerts.look(session.sender)
+    await flush_some(session)
+    show_in_prefect(session)
+
+
+async def _ask_for_bars(session: Session) -> None:
+    """Ask for what has closed since, of all symbols that may be asked for."""
+    desk = session.desk
     due = desk.due()
     if due:
         asks = [Ask(one.series, one.next_ms(desk.book_of(one.symbol).start.account.anchor_ms), one.last_ms) for one in due]
         wants_spreads = desk.rules.is_live and desk.rules.signals.max_spread_bps is not None
         _take_in(session, await fetch_bars(session.access, Asks(asks, desk.clock_ms, wants_spreads)))
-    if desk.has_work():
-        await _decide_and_commit(session)
-    elif session.unwritten or time.monotonic() - session.beat_s >= session.settings.monitoring.heartbeat_s:
-        await beat(session)
-    session.alerts.look(session.sender)
-    await flush_some(session)
-    show_in_prefect(session)
 
 
 def show_in_prefect(session: Session) -> None:
