@@ -22,20 +22,30 @@ _OUTSIDE_S = 5.0
 
 
 async def close(session: Session, reason: str) -> None:
-    """Stop everything, bring what the store keeps into the lake unless the next session goes on from it, and say the end."""
+    """Stop everything and say the end. The next session, where it waits, has the desk before the outside is seen to.
+
+    What the store keeps goes into the lake, unless the next session goes on from it.
+    """
     announce(f"ending session {session.session_id}: {reason}")
     desk = session.desk
     desk.now = datetime.now(UTC)
-    actor = session.stop_reason[1] if session.stop_reason is not None else "session"
     if session.successor is None:
         await flush_some(session, 1, len(desk.watched))
-    stop_all(desk, reason, actor)
+        await _close_outside(session)
+    stop_all(desk, reason, session.stop_reason[1] if session.stop_reason is not None else "session")
+    session.end_with(reason)
+    await beat(session)
+    session.release()
+    if session.successor is not None:
+        await _close_outside(session)
+    await _show_end(session)
+
+
+async def _close_outside(session: Session) -> None:
+    """Send what waits, for a moment; what is not confirmed is sent again by the next session."""
     if session.sender is not None:
         await asyncio.to_thread(session.sender.close, _OUTSIDE_S)
     await asyncio.to_thread(session.alerts.close)
-    session.end_with(reason)
-    await beat(session)
-    await _show_end(session)
 
 
 async def _show_end(session: Session) -> None:
