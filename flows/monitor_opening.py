@@ -16,7 +16,6 @@ from candlewick.monitoring.books import Book, with_terms
 from candlewick.monitoring.desk import Desk, DeskRules, start_all
 from candlewick.monitoring.desk_risk import remember
 from candlewick.monitoring.event_log import log_events
-from candlewick.monitoring.events import STAGES
 from candlewick.monitoring.from_settings import regime_rules, signal_rules, trading_hours
 from candlewick.monitoring.request import book_requests
 from candlewick.monitoring.risk_settings import risk_rules
@@ -228,6 +227,5 @@ async def reload(session: Session, symbol: str) -> None:
         session.desk.replace_book(_book(session, start_of(loaded)))
     await load_windows(session, session.desk.books[name].symbols)
     for one in session.desk.books[name].symbols:
-        for stage in STAGES:
-            if not session.desk.watched[one].fresh and one not in session.desk.waiting:
-                session.desk.stage_succeeded(one, stage)
+        if not session.desk.watched[one].fresh and one not in session.desk.waiting:
+            session.desk.is_back(one)

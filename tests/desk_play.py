@@ -32,6 +32,7 @@ from candlewick.store.database import Database
 from candlewick.store.ledger import Ledger
 from candlewick.store.queries import account_rows
 from candlewick.store.sessions import SessionStore
+from candlewick.store.tables import TABLES
 from candlewick.strategies.contract import Strategy
 from candlewick.timeframes import MINUTE_MS
 from flows import monitor_opening, monitor_ticks
@@ -42,7 +43,9 @@ from tasks.market import MarketAccess
 
 ANCHOR = datetime(2026, 1, 14, 12, tzinfo=UTC)
 ANCHOR_MS = round(ANCHOR.timestamp() * 1000)
-BTC, ETH, SOL = "BTC/USDT", "ETH/USDT", "SOL/USDT"
+BTC, ETH = "BTC/USDT", "ETH/USDT"
+BTC_ACCOUNT, ETH_ACCOUNT = "desk.BTC-USDT", "desk.ETH-USDT"
+COMPARED = ("signals", "orders", "fills", "postings", "equity", "interventions")
 QUIET: Mapping[str, Mapping[str, Json]] = {
     "paper": {"since": ANCHOR.isoformat(), "cash": 100_000},
     "monitoring": {
@@ -278,3 +281,29 @@ def playing(
             yield played
         finally:
             played.kill()
+
+
+# What the ledger has to say
+
+
+def content(desk: Played, account: str) -> dict[str, pl.DataFrame]:
+    """What bars have done to an account: rows without who wrote them, and when."""
+    rows = desk.rows(account)
+    return {name: rows[name].select(column for column in TABLES[name].content if column != "session_id") for name in COMPARED}
+
+
+def differing(one: dict[str, pl.DataFrame], other: dict[str, pl.DataFrame]) -> list[str]:
+    """Tables that are not the same in both."""
+    return [name for name in COMPARED if not one[name].equals(other[name])]
+
+
+def rejections(desk: Played, account: str) -> list[tuple[int, str, str, str]]:
+    """Bar, what was decided, what counts, and the rule, of an account's interventions."""
+    kept = desk.store.interventions(account)
+    return [((one.opened_at_ms - ANCHOR_MS) // MINUTE_MS, one.action, one.replacement, one.rule) for one in kept]
+
+
+def entered_bars(desk: Played, account: str) -> list[int]:
+    """Bars at whose close an entry was decided."""
+    orders = desk.rows(account)["orders"].filter((pl.col("leg") == "entry") & (pl.col("status") != "refused"))
+    return [round(at.timestamp() * 1000 - ANCHOR_MS) // MINUTE_MS - 1 for at in orders["decided_at"]]

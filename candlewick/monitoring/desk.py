@@ -222,6 +222,8 @@ class Desk:
         for one in self.watched.values():
             if self._has_stages_to_run(one):
                 self.bus.publish(self.stages.new_candle(one))
+            elif one.is_cut and one.ready:
+                self.stages.judge_again(one)
 
     def _has_stages_to_run(self, one: Watched) -> bool:
         return one.fresh > 0 and not one.ready and self._is_well(one.symbol)
@@ -265,6 +267,13 @@ class Desk:
         if symbol_machine.state == "RECOVERING" and whole:
             paused = self.watched[symbol].paused_by
             symbol_machine.move("PAUSED" if paused else "RUNNING", paused or "all stages run again", SESSION, self.now)
+
+    def is_back(self, symbol: str) -> None:
+        """A symbol was loaded anew and has nothing to do: it runs, but only a complete bar gives it its restarts back."""
+        for machine in (*(self.states.stage(symbol, stage) for stage in STAGES), self.states.symbol(symbol)):
+            if machine.state == "RECOVERING":
+                paused = self.watched[symbol].paused_by if machine.stage is None else None
+                machine.move("PAUSED" if paused else "RUNNING", paused or "it was loaded anew", SESSION, self.now)
 
     def stage_failed(self, symbol: str, stage: Stage, error: Exception, cause: Event | None = None) -> None:
         """A stage has failed: count it, move the machines, and let the supervisor say what follows.

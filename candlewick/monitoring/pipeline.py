@@ -5,7 +5,7 @@ data → NewCandle → indicators → IndicatorsUpdated, RegimeChanged → strat
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -35,7 +35,10 @@ from candlewick.timeframes import utc
 
 @dataclass(slots=True)
 class Stages:
-    """Subscribes its handlers to the bus. ``books`` by symbol; ``context`` is what the rules have to know at this moment."""
+    """Subscribes its handlers to the bus. ``books`` by symbol; ``context`` is what the rules have to know at this moment.
+
+    ``causes``: the event over which each symbol's newest signals were decided.
+    """
 
     bus: EventBus
     session_id: str
@@ -44,6 +47,7 @@ class Stages:
     regime_rules: RegimeRules
     rules: SignalRules
     context: Callable[[], Context]
+    causes: dict[str, Event] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.bus.subscribe(NewCandle, self.update_indicators, "indicators")
@@ -100,9 +104,15 @@ class Stages:
         for terms in book.start.account.acting_terms(book.start.state.watermark_ms):
             signals[terms.version] = complete_signals(load_strategy(terms.strategy, terms.parameters), one.window)
         one.signals = signals
-        one.rejections = []
-        self._validate(one, book, _acting(one, book), event)
+        self.causes[one.symbol] = event
+        self.judge_again(one)
         one.ready = True
+
+    def judge_again(self, one: Watched) -> None:
+        """Ask the rules about all decided bars that are not processed: what became of those before them may be another now."""
+        book = self.books[one.symbol]
+        one.rejections, one.is_cut = [], False
+        self._validate(one, book, _acting(one, book), self.causes[one.symbol])
 
     def _validate(self, one: Watched, book: Book, acting: pl.DataFrame, cause: Event) -> None:
         """Ask the rules about the acting bars that are fresh; what was decided before them is what they look back on."""

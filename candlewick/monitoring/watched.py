@@ -22,6 +22,7 @@ class Watched:
     """``window``: closed candles from the account's anchor on, those not in the lake yet among them (``pending``, their rows).
 
     ``fresh``: bars at the window's end that no stage has seen. ``ready``: the strategy has decided them, execution may follow.
+    ``is_cut``: execution has stopped at an earlier bar than the last, so what the rules said of later ones has to be asked again.
     ``signals`` by version of the terms; ``rejections`` of the bars that are not committed yet. ``asked_ms``: the market's time
     when bars were asked for last; ``misses`` answers in a row without a new bar. ``told``: what was said to signals that are not
     committed yet, the rule or None by bar, so that the same is not told again when they are decided again.
@@ -37,6 +38,7 @@ class Watched:
     findings: list[Finding] = field(default_factory=list)
     fresh: int = 0
     ready: bool = False
+    is_cut: bool = False
     signals: dict[int, pl.DataFrame] = field(default_factory=dict)
     rejections: list[Intervention] = field(default_factory=list)
     told: dict[int, str | None] = field(default_factory=dict)
@@ -99,7 +101,7 @@ class Watched:
         ``is_cut``: execution stopped at an earlier bar on purpose; the bars after it are still to be executed.
         """
         before, self.fresh = self.fresh, self._after(watermark_ms) if is_cut else 0
-        self.ready = self.ready and self.fresh > 0
+        self.ready = self.is_cut = self.ready and self.fresh > 0
         self.bars += before - self.fresh
         self.rejections = [one for one in self.rejections if watermark_ms is None or one.opened_at_ms > watermark_ms]
         self.told = {opened_ms: rule for opened_ms, rule in self.told.items() if watermark_ms is None or opened_ms > watermark_ms}
