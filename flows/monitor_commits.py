@@ -198,20 +198,20 @@ async def _write(session: Session, write: SessionWrite, *, as_task: bool = False
     )
     try:
         if as_task:
-            await commit_bars(session.store, Commit(whole))
+            new = await commit_bars(session.store, Commit(whole))
         else:
-            await asyncio.to_thread(session.store.commit, whole)
+            new = await asyncio.to_thread(session.store.commit, whole)
     except BaseException:
         desk.states.give_back(transitions)
         session.alerts.give_back(whole.alerts)
         raise
-    session.sequence += len(outbox)
+    session.sequence += len(new)
     session.unwritten = Unwritten()
     session.store_connected = True
     if whole.session is not None:
         session.beat_s = time.monotonic()
     if session.sender is not None:
-        session.sender.offer(outbox)
+        session.sender.offer(new)
 
 
 def numbered(first: int, events: Sequence[OutboxEvent]) -> list[OutboxEvent]:

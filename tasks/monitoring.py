@@ -17,6 +17,7 @@ from candlewick.lake import Lake
 from candlewick.market_data.coverage import Span
 from candlewick.monitoring.deciding import Outcome
 from candlewick.monitoring.desk import Desk
+from candlewick.monitoring.rows import OutboxEvent
 from candlewick.store.session_writing import SessionWrite
 from candlewick.store.sessions import SessionStore
 from candlewick.timeframes import floor_to_bar, timeframe_ms
@@ -196,9 +197,9 @@ async def decide_bars(decisions: Decisions) -> Outcome:
 
 
 @task(name="commit-bars", task_run_name="commit {write.name}", cache_policy=NO_CACHE, timeout_seconds=300)
-async def commit_bars(store: SessionStore, write: "Commit") -> None:
-    """One transaction for all accounts. Raises StaleCycle, InvariantViolated, LedgerError."""
-    await asyncio.to_thread(store.commit, write.write)
+async def commit_bars(store: SessionStore, write: "Commit") -> tuple[OutboxEvent, ...]:
+    """One transaction for all accounts; what is new in the outbox. Raises StaleCycle, InvariantViolated, LedgerError."""
+    return await asyncio.to_thread(store.commit, write.write)
 
 
 class Commit:
