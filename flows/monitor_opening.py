@@ -65,7 +65,7 @@ async def _say_starting(session: Session) -> None:
 
 def running_session(session: Session) -> SessionRow | None:
     """The session of this desk that is not this one and has not ended."""
-    rows = session.store.sessions(session.name, 5)
+    rows = session.store.seen_last(session.name, 5)
     others = (row for row in rows if row.session_id != session.session_id and row.ended_at is None)
     return next((row for row in others if row.state != "STARTING"), None)
 

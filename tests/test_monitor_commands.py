@@ -175,6 +175,33 @@ def test_while_one_session_hands_over_its_status_is_shown(session: FakeSession, 
     assert json.loads(capsys.readouterr().out)["session_id"] == running.session_id
 
 
+def stand_aside(session: FakeSession, number: int, at: datetime) -> None:
+    """Another session was started, found that the desk is taken, and ended."""
+    told = {"session_id": f"aside-{number}", "process": this_process(), "started_at": at, "heartbeat_at": at}
+    row = session_row(troubled_desk(**told), "STOPPED", document={}, ended_at=at, reason="another one watches the desk")
+    session.store.commit(SessionWrite(name="desk", at=at, session=row))
+
+
+def test_sessions_that_stood_aside_do_not_hide_the_one_that_works(
+    session: FakeSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = datetime.now(UTC)
+    for number in range(8):
+        stand_aside(session, number, now - timedelta(minutes=number + 1))
+    running = session.beat()
+    assert command("status", "--json") == 3
+    assert json.loads(capsys.readouterr().out)["session_id"] == running.session_id
+    with session.answering("paused: all symbols"):
+        assert command("pause") == 0
+
+
+def test_a_session_that_stood_aside_does_not_hide_a_crash(session: FakeSession, capsys: pytest.CaptureFixture[str]) -> None:
+    stand_aside(session, 1, datetime.now(UTC) - timedelta(minutes=1))
+    session.beat(process=dead_process())
+    assert command("status") == 1
+    assert capsys.readouterr().out.startswith("CRASHED  desk desk")
+
+
 def test_without_a_session_status_says_how_to_start_one_and_makes_no_file(
     session: FakeSession, capsys: pytest.CaptureFixture[str]
 ) -> None:

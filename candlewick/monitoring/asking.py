@@ -18,7 +18,7 @@ KILL_SWITCH = "kill_switch"
 REFUSED = "refused"
 """What the outcome of a control begins with that the session did not carry out."""
 _BEGINNING = ("CREATED", "STARTING")
-_LOOKED_AT = 2
+_LOOKED_AT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,12 @@ def look_at(row: SessionRow, heartbeat_s: float, now: datetime) -> Seen:
 
 
 def current_session(store: SessionStore, name: str, heartbeat_s: float, now: datetime) -> Seen | None:
-    """The desk's session that works, else the one that started last; None where there was none.
+    """The desk's session that works, else the one that gave a sign of life last; None where there was none.
 
-    While one hands over to the next, that is still the first of them. Raises StatusUnreadable, LedgerError.
+    While one hands over to the next, that is still the first of them; one that stood aside for another does not hide it.
+    Raises StatusUnreadable, LedgerError.
     """
-    seen = [look_at(row, heartbeat_s, now) for row in store.sessions(name, _LOOKED_AT)]
+    seen = [look_at(row, heartbeat_s, now) for row in store.seen_last(name, _LOOKED_AT)]
     working = [one for one in seen if one.alive.takes_commands and one.row.state not in _BEGINNING]
     return next(iter(working or seen), None)
 

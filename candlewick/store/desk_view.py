@@ -17,6 +17,7 @@ from candlewick.monitoring.rows import AlertRow, Control, OutboxEvent, SessionRo
 from candlewick.monitoring.status import SessionStatus
 from candlewick.rows import FILL_ROW, POSITION_ROW, Schema
 from candlewick.store.database import Connection, Database
+from candlewick.store.session_queries import LAST_SIGN_OF_LIFE
 from candlewick.store.tables import quoted
 
 EQUITY_BARS = 1500
@@ -42,7 +43,8 @@ _TELLING_MOVES = f"""transitions WHERE {_OF_LAST_SESSIONS}
 @dataclass(frozen=True, slots=True)
 class DeskView:
     """``desks``: names of all desks that ever had a session. ``session`` None: this one had none; then all else is empty.
-    ``status``: what the newest session says, or the one before it as long as the newest has said nothing.
+    ``session``: the one that gave a sign of life last. ``status``: what it says, or
+    the one before it as long as it has said nothing.
 
     ``positions`` in POSITION_ROW; ``equity``: account, at, equity (float, quote currency), new rows only, by time; ``baseline``:
     equity by account before the first of them, given at the first look of a session's accounts. The others are newest first.
@@ -81,7 +83,7 @@ def look_at_desk(database: Database, name: str, equity_from: EquityFrom, oldest:
             return DeskView()
         desks = tuple(str(row[0]) for row in connection.execute("SELECT DISTINCT name FROM sessions ORDER BY name").fetchall())
         named = {"name": name}
-        newest = "sessions WHERE name = $name ORDER BY started_at DESC, session_id DESC LIMIT 2"
+        newest = f"sessions WHERE name = $name ORDER BY {LAST_SIGN_OF_LIFE} LIMIT 2"
         found = rows_of(SessionRow, _frame(connection, row_frames.SESSION_ROW, newest, named))
         if not found:
             return DeskView(desks)

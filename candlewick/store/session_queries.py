@@ -56,6 +56,10 @@ def risk_of(connection: Connection, name: str) -> Mapping[str, Json] | None:
     return document
 
 
+LAST_SIGN_OF_LIFE = "coalesce(ended_at, heartbeat_at) DESC, started_at DESC, session_id DESC"
+"""Order of sessions: one that works comes before those that stood aside for it, although they started later."""
+
+
 def successor_of(connection: Connection, name: str, session_id: str) -> pl.DataFrame:
     """Sessions of a desk that started after another and are in state STARTING, oldest first; content columns of `sessions`."""
     content = TABLES["sessions"].content

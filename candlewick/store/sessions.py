@@ -18,7 +18,7 @@ from candlewick.monitoring.rows import AlertRow, Control, OutboxEvent, SessionRo
 from candlewick.rows import POSITION_ROW
 from candlewick.store.database import Connection, Database
 from candlewick.store.processes import is_alive
-from candlewick.store.session_queries import EQUITY_SUM_SCHEMA, equity_of, risk_of, successor_of
+from candlewick.store.session_queries import EQUITY_SUM_SCHEMA, LAST_SIGN_OF_LIFE, equity_of, risk_of, successor_of
 from candlewick.store.session_writing import SessionWrite, prune_outbox, session_frames, write_session
 from candlewick.store.tables import TABLES, quoted
 from candlewick.store.writing import append, stage_checked
@@ -78,6 +78,10 @@ class SessionStore:
         where = "TRUE" if name is None else "name = $name"
         values = {} if name is None else {"name": name}
         return self._rows(SessionRow, where, values, f"started_at DESC, session_id DESC LIMIT {limit:d}")
+
+    def seen_last(self, name: str, limit: int) -> tuple[SessionRow, ...]:
+        """The sessions of a desk that gave a sign of life last, the last one first."""
+        return self._rows(SessionRow, "name = $name", {"name": name}, f"{LAST_SIGN_OF_LIFE} LIMIT {limit:d}")
 
     def latest(self, name: str) -> SessionRow | None:
         """The session of this name that started last, whether it still runs or not."""
