@@ -15,7 +15,7 @@ from candlewick.monitoring.request import SessionOptions, read_session_request
 from candlewick.monitoring.results import SessionEnd, SessionResult
 from flows.command import ending
 from flows.monitor_ending import close, failed_result, result_of_session, stood_aside
-from flows.monitor_opening import open_desk, prepare, take_turn
+from flows.monitor_opening import as_known, open_desk, prepare, take_turn
 from flows.monitor_session import Session
 from flows.monitor_ticks import watch
 
@@ -48,7 +48,7 @@ async def monitor(
         account, market, tuple(symbols) if symbols else None, timeframe, strategy, parameters, read_cash(cash), since, duration,
         rules, allow_peeking,
     )  # fmt: skip
-    session = Session(read_session_request(options))
+    session = Session(await as_known(read_session_request(options)))
     # One connection for all synchronous tasks; without it each makes its own.
     with SyncClientContext.get_or_create(), bind_correlation_id(session.session_id):
         return await run_session(session)

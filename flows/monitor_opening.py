@@ -17,13 +17,15 @@ from candlewick.monitoring.desk import Desk, DeskRules, start_all
 from candlewick.monitoring.desk_risk import remember
 from candlewick.monitoring.event_log import log_events
 from candlewick.monitoring.from_settings import regime_rules, signal_rules, trading_hours
-from candlewick.monitoring.request import book_requests
+from candlewick.monitoring.request import SessionRequest, as_desk_is, book_requests
 from candlewick.monitoring.risk_settings import risk_rules
 from candlewick.monitoring.rows import SessionRow, Sink
 from candlewick.monitoring.signal_rules import history_bars
 from candlewick.monitoring.watched import Watched
 from candlewick.paper_request import PaperRequest, apply_fees, check_options, open_account
 from candlewick.rebuilding import REBUILT
+from candlewick.store.database import Database
+from candlewick.store.ledger import Ledger
 from candlewick.store.lock import HeldLock, Holder
 from candlewick.store.processes import is_alive
 from candlewick.store.session_writing import SessionWrite
@@ -68,6 +70,13 @@ def running_session(session: Session) -> SessionRow | None:
     rows = session.store.seen_last(session.name, 5)
     others = (row for row in rows if row.session_id != session.session_id and row.ended_at is None)
     return next((row for row in others if row.state != "STARTING"), None)
+
+
+async def as_known(request: SessionRequest) -> SessionRequest:
+    """The request with what the desk's own accounts say where no option does. Raises UsageError."""
+    store = request.paper.settings.store
+    ledger = Ledger(Database(store.url, store.lock_timeout_s))
+    return as_desk_is(request, await asyncio.to_thread(ledger.list_accounts))
 
 
 async def prepare(session: Session) -> None:

@@ -36,7 +36,7 @@ from candlewick.store.tables import TABLES
 from candlewick.strategies.contract import Strategy
 from candlewick.timeframes import MINUTE_MS
 from flows import monitor_opening, monitor_ticks
-from flows.monitor_opening import open_desk, prepare, take_turn
+from flows.monitor_opening import as_known, open_desk, prepare, take_turn
 from flows.monitor_session import Session
 from flows.monitor_ticks import tick
 from tasks.market import MarketAccess
@@ -188,7 +188,7 @@ class Played:
             self.session.clock.heard(self.market.now_ms)
             await open_desk(self.session)
 
-        self.session = Session(read_session_request(self.options))
+        self.session = Session(self.runner.run(as_known(read_session_request(self.options))))
         self.session.shown_s = float("inf")
         self.runner.run(opened())
         self.session.desk.bus.subscribe(Event, self.events.append, "test")

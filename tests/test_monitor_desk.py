@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from candlewick.errors import UsageError
 from candlewick.json_text import Json
 from candlewick.monitoring.events import (
     IndicatorsUpdated,
@@ -18,6 +19,7 @@ from candlewick.monitoring.events import (
     SignalValidated,
     TradeExecuted,
 )
+from candlewick.monitoring.request import SessionOptions, as_desk_is, read_session_request
 from tests.desk_play import (
     ANCHOR_MS,
     BTC,
@@ -217,3 +219,25 @@ def test_a_market_that_is_closed_gives_its_last_bar_and_is_not_stale_when_it_ope
         assert "stale" not in watched.paused
         desk.to(1440 + opening + 6)
         assert "stale" in watched.paused
+
+
+# What a desk is
+
+
+def test_a_desk_goes_on_with_what_its_accounts_were_opened_with(tmp_path: Path) -> None:
+    with playing(tmp_path, {ETH: bars(FLAT), BTC: bars(FLAT)}) as desk:
+        desk.to(1)
+        accounts = desk.ledger.list_accounts()
+        bare = read_session_request(SessionOptions())
+        assert bare.symbols != (BTC, ETH)
+        assert as_desk_is(bare, accounts).symbols == (BTC, ETH)
+        elsewhere = accounts.with_columns(market=pl.lit("binance"), timeframe=pl.lit("5m"))
+        found = as_desk_is(bare, elsewhere).paper
+        assert (found.settings.paper.market, found.settings.paper.timeframe, found.options.timeframe) == ("binance", "5m", None)
+        asked = as_desk_is(read_session_request(SessionOptions(timeframe="1m", symbols=(ETH,))), elsewhere).paper
+        assert (asked.settings.paper.timeframe, asked.settings.paper.symbols) == ("1m", (ETH,))
+        mixed = accounts.with_columns(market=pl.Series(["binance", "kraken"]))
+        with pytest.raises(UsageError, match="several of --market: binance, kraken; say which one"):
+            as_desk_is(bare, mixed)
+        others = accounts.with_columns(account=pl.lit("desk.two.") + pl.col("account"))
+        assert as_desk_is(bare, others) == bare

@@ -1,14 +1,17 @@
 """What a user asks of a session, from options and settings: checked before anything is read or written."""
 
+import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
+import polars as pl
+
 from candlewick.account import Scalar
 from candlewick.errors import UsageError
-from candlewick.monitoring.books import account_names, cash_share
+from candlewick.monitoring.books import account_name, account_names, cash_share
 from candlewick.monitoring.calendars import TradingHours
 from candlewick.monitoring.risk_settings import risk_rules
 from candlewick.paper_request import PaperOptions, PaperRequest, read_request
@@ -71,7 +74,36 @@ def read_session_request(options: SessionOptions) -> SessionRequest:
         )
     TradingHours(settings.signals.calendars)
     risk_rules(settings.desk_risk, settings.paper.symbols)
-    return SessionRequest(replace(paper, settings=settings), monitoring.account, duration_ms)
+    given_options = replace(paper.options, timeframe=options.timeframe)
+    return SessionRequest(replace(paper, options=given_options, settings=settings), monitoring.account, duration_ms)
+
+
+def as_desk_is(request: SessionRequest, accounts: pl.DataFrame) -> SessionRequest:
+    """What no option says is as the desk's own accounts have it: market, timeframe, and the symbols that no setting names.
+
+    ``accounts``: columns account, market, timeframe, symbols (JSON). Raises UsageError where they differ among themselves.
+    """
+    rows = [(name, market, timeframe, json.loads(symbols)) for name, market, timeframe, symbols in _columns(accounts)]
+    own = [row for row in rows if row[0] == request.desk] or [
+        row for row in rows if len(row[3]) == 1 and row[0] == account_name(request.desk, row[3][0])
+    ]
+    if not own:
+        return request
+    options, update = request.paper.options, dict[str, str | tuple[str, ...]]()
+    for place, key, given in ((1, "market", options.market), (2, "timeframe", options.timeframe)):
+        found = sorted({str(row[place]) for row in own})
+        if given is None and len(found) > 1:
+            raise UsageError(f"the accounts of desk {request.desk} have several of --{key}: {', '.join(found)}; say which one")
+        if given is None:
+            update[key] = found[0]
+    if options.symbols is None and "paper.symbols" not in request.paper.origins:
+        update["symbols"] = tuple(dict.fromkeys(symbol for row in own for symbol in row[3]))
+    settings = request.paper.settings.model_copy(update={"paper": request.paper.settings.paper.model_copy(update=update)})
+    return replace(request, paper=replace(request.paper, settings=settings))
+
+
+def _columns(accounts: pl.DataFrame) -> list[tuple[str, str, str, str]]:
+    return [] if accounts.is_empty() else accounts.select("account", "market", "timeframe", "symbols").rows()
 
 
 def book_requests(request: SessionRequest, existing: frozenset[str]) -> dict[str, PaperRequest]:
