@@ -134,22 +134,23 @@ def test_a_fill_leads_back_to_its_candle_inside_and_outside(tmp_path: Path) -> N
 
 
 def test_a_rejected_entry_is_an_intervention_with_rule_limit_and_value_and_exits_pass(tmp_path: Path) -> None:
-    codes = {2: BUY, 3: EXIT, 5: BUY, 6: SELL, 9: BUY}
+    codes = {2: BUY, 3: EXIT, 5: BUY, 7: BUY, 9: BUY, 10: EXIT}
     with playing(tmp_path, {BTC: bars(FLAT, codes)}, {"signals": {"cooldown_bars": 3}}) as desk:
-        for bar in range(5):
+        for bar in (4, 5):
             desk.to(bar)
-        desk.reopen()
-        for bar in (5, 6, 10):
+        desk.reopen()  # what was rejected before begins no cooldown after
+        for bar in (7, 8, 11):
             desk.to(bar)
         assert rejections(desk, BTC_ACCOUNT) == [(5, "BUY", "HOLD", "cooldown"), (9, "BUY", "HOLD", "cooldown")]
         kept = desk.store.interventions(BTC_ACCOUNT)[0]
         assert (kept.limit, kept.value, kept.reason) == (
             "3 bars", "2 bars", "an entry or exit signal came 2 bars before it, and 3 bars have to pass"
         )  # fmt: skip
-        assert entered_bars(desk, BTC_ACCOUNT) == [2]
+        assert entered_bars(desk, BTC_ACCOUNT) == [2, 7]
+        assert desk.rows(BTC_ACCOUNT)["fills"]["leg"].to_list() == ["entry", "exit", "entry", "exit"]
         rejected = desk.heard(SignalRejected)
         assert [event.correlation_id[-6:] for event in rejected] == ["12:05Z", "12:09Z"]
-        assert desk.session.desk.counts.rejections == 2
+        assert desk.session.desk.counts.rejections == 1
         assert desk.unlike_a_backtest() == []
 
 
@@ -209,8 +210,11 @@ def test_a_market_that_is_closed_gives_its_last_bar_and_is_not_stale_when_it_ope
         desk.tick()
         assert watched.paused_by == "the market is closed until 2026-01-14 14:30 UTC"
         desk.to(opening)
+        desk.market.away = {BTC}
         desk.to(closing)
         assert "market_closed" in watched.paused
+        desk.market.away = set()
+        desk.to(closing, ticks=3)
         assert watched.last_ms == ANCHOR_MS + closing * MINUTE_MS
         desk.to(1440 + opening - 1)
         assert not watched.paused, "it is stale although its market was closed"
