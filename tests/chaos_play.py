@@ -4,8 +4,9 @@ The code under test has no hook for any of this: stages raise because a strategy
 rubbish, or because the lake's disk is gone; processes are killed.
 """
 
+import json
 import random
-import shutil
+import signal
 import socket
 import threading
 import time
@@ -15,9 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from deployments.processes import ProcessId, descendants, end
 from tests.emulator.faults import Fault
 from tests.emulator.server import Emulator
 from tests.monitor_play import Desk
+from tests.prefect_server import start_server
 from tests.redis_server import RedisServer
 
 RUBBISH = ("nan", "negative", "crossed", "duplicate", "out_of_order", "truncate", "shape", "html", "empty")
@@ -37,7 +40,6 @@ class Gate:
         self._listener = self._listen(0)
         self.port: int = self._listener.getsockname()[1]
         self._open: list[socket.socket] = []
-        self._is_shut = threading.Event()
         self._serve(self._listener)
 
     @property
@@ -45,9 +47,8 @@ class Gate:
         """The API through the door."""
         return f"http://127.0.0.1:{self.port}{self._path}"
 
-    def shut(self) -> None:
+    def kill(self) -> None:
         """Cut every connection, and refuse new ones."""
-        self._is_shut.set()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -57,9 +58,8 @@ class Gate:
             one.close()
         self._open.clear()
 
-    def open(self) -> None:
+    def start(self) -> None:
         """Let everybody in again."""
-        self._is_shut.clear()
         self._listener = self._listen(self.port)
         self._serve(self._listener)
 
@@ -83,6 +83,24 @@ class Gate:
             self._open += [client, server]
             for source, target in ((client, server), (server, client)):
                 threading.Thread(target=_pump, args=(source, target), daemon=True).start()
+
+
+@dataclass(slots=True)
+class OwnServer:
+    """A Prefect server that can be killed, and started again on the same port with the same database."""
+
+    folder: Path
+    url: str = ""
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self.folder.mkdir(exist_ok=True)
+        self.url = start_server(self.folder, urlsplit(self.url).port if self.url else None)
+
+    def kill(self) -> None:
+        """kill -9 of it and what it started."""
+        told = json.loads((self.folder / "server.json").read_text(encoding="utf-8"))
+        end([ProcessId(told["pid"], told["started"]), *descendants(told["pid"])], signal.SIGKILL, 0.0)
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:
@@ -184,8 +202,3 @@ BLOWS: dict[str, Callable[[Chaos], None]] = {
     "lose_prefect": Chaos.lose_prefect,
     "lose_lake": Chaos.lose_lake,
 }
-
-
-def set_aside(desk: Desk, folder: Path) -> None:
-    """Keep a failing desk's directory for whoever looks into it."""
-    shutil.copytree(desk.directory, folder, dirs_exist_ok=True)

@@ -72,7 +72,7 @@ def prefect_server() -> Iterator[str]:
     folder = Path(os.environ[_FOLDER_VARIABLE])
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        url = _running_server(folder) or _start_server(folder)
+        url = _running_server(folder) or start_server(folder)
     from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
     home = folder / "home"
@@ -109,11 +109,12 @@ def _running_server(folder: Path) -> str | None:
         return None
 
 
-def _start_server(folder: Path) -> str:
+def start_server(folder: Path, port: int | None = None) -> str:
+    """Start a server whose database is in ``folder``, on any free port where none is given; its address, once it answers."""
     from deployments.prefect_environment import api_url, prefect_environment
     from deployments.processes import start_child
 
-    port = free_port()
+    port = port or free_port()
     environment = prefect_environment(folder, port) | {"PREFECT_HOME": str(folder / "server")}
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     child = start_child("server", command, environment, folder, folder / "server.log", dies_with_parent=False)

@@ -25,7 +25,7 @@ from deployments.processes import ProcessId, end
 from tests.emulator.live_book import MINUTE_MS, live_symbols, unified
 from tests.emulator.server import Pace
 from tests.monitor_play import Desk
-from tests.prefect_server import _start_server, api_client
+from tests.prefect_server import api_client, start_server
 from tests.serve_fixture import CHECKOUT
 from tests.soak.measuring import Line, bars_line, latencies, latency_lines, memory_lines, task_lines
 from tests.soak.watching import Observer
@@ -123,7 +123,7 @@ def show(console: Console, title: str, lines: Sequence[Line]) -> None:
 def prefect_server(folder: Path) -> Iterator[str]:
     """A Prefect server on loopback, and its API's address."""
     folder.mkdir(parents=True)
-    url = _start_server(folder)
+    url = start_server(folder)
     server = json.loads((folder / "server.json").read_text(encoding="utf-8"))
     try:
         yield url
