@@ -22,6 +22,7 @@ from candlewick.account import Scalar
 from candlewick.candles import CANDLE_SCHEMA, CandlePage, FormingBar, MarketClock, Series
 from candlewick.engine.bars import Beside
 from candlewick.errors import MarketUnavailable
+from candlewick.funding import FUNDING_SCHEMA
 from candlewick.instruments import Instrument
 from candlewick.json_text import Json
 from candlewick.monitoring.events import Event
@@ -43,6 +44,7 @@ from tasks.market import MarketAccess
 
 ANCHOR = datetime(2026, 1, 14, 12, tzinfo=UTC)
 ANCHOR_MS = round(ANCHOR.timestamp() * 1000)
+FUNDING_MS = 8 * 3_600_000
 BTC, ETH = "BTC/USDT", "ETH/USDT"
 BTC_ACCOUNT, ETH_ACCOUNT = "desk.BTC-USDT", "desk.ETH-USDT"
 COMPARED = ("signals", "orders", "fills", "postings", "equity", "interventions")
@@ -118,6 +120,7 @@ class MadeMarket:
     away: set[str] = field(default_factory=set)
     rubbish: set[str] = field(default_factory=set)
     shows_forming: bool = True
+    funding_late_ms: int = 0
     kind: str = "spot"
     name: str = "sample"
 
@@ -153,6 +156,17 @@ class MadeMarket:
         forming = known.filter((time <= now_ms) & (time + MINUTE_MS > now_ms))
         shown = FormingBar(int(forming["opened_at"].dt.epoch("ms")[0]), float(forming["open"][0])) if forming.height else None
         return CandlePage(closed, shown if self.shows_forming else None)
+
+    async def funding(self, symbol: str, since_ms: int, until_ms: int) -> pl.DataFrame:
+        """0.05 % every 8 hours from 00:00 UTC on, told once it is due and not ``funding_late_ms`` later."""
+        first, last = -(-since_ms // FUNDING_MS), -(-min(until_ms, self.now_ms - self.funding_late_ms) // FUNDING_MS)
+        due_ms = [number * FUNDING_MS for number in range(first, last)]
+        rows = {"funding_at": [at * 1000 for at in due_ms], "rate": [0.0005] * len(due_ms), "noted_at": due_ms}
+        return pl.DataFrame(rows, {"funding_at": pl.Int64, "rate": pl.Float64, "noted_at": pl.Int64}).cast(dict(FUNDING_SCHEMA))  # type: ignore[arg-type]
+
+    def funding_fingerprint(self, symbol: str) -> str | None:
+        """It only grows."""
+        return None
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -242,7 +256,9 @@ class Played:
         for book in self.session.desk.books.values():
             until = pl.col("opened_at").dt.epoch("ms") <= (book.start.state.watermark_ms or 0)
             candles = {symbol: self.market.candles[symbol].filter(until) for symbol in book.symbols}
-            report = prove_parity(account_rows(self.ledger.database, book.name), candles, Beside())
+            last_ms = self.market.now_ms
+            paid = {s: self.runner.run(self.market.funding(s, ANCHOR_MS, last_ms)) for s in book.symbols if book.has_perpetuals}
+            report = prove_parity(account_rows(self.ledger.database, book.name), candles, Beside(funding=paid))
             found += [f"{book.name}: {line}" for line in parity_lines(report)]
         return found
 

@@ -80,6 +80,26 @@ def test_accounts_watched_in_pieces_and_through_deaths_are_one_backtest_of_their
         assert sum(desk.rows(book.name)["interventions"].height for book in books) > 5
 
 
+def test_a_perpetual_pays_its_funding_also_while_only_the_store_has_its_bars(tmp_path: Path) -> None:
+    perpetual, account = "BTC/USDT:USDT", "desk.BTC-USDT-USDT"
+    settings: dict[str, dict[str, Json]] = {"rules": {"direction": "both"}, "monitoring": {"flush_bars": 500}}
+    candles = {perpetual: bars([100.0] * 260, {230: SELL, 243: EXIT})}
+    paid_at = 240  # 16:00
+    with playing(tmp_path, candles, settings, kind="perpetual") as desk:
+        desk.to(paid_at - 5)
+        desk.to(paid_at - 1)
+        desk.market.funding_late_ms = 90_000
+        desk.to(paid_at)
+        assert desk.session.desk.book_of(perpetual).start.watermark_at.hour == 15, "it waits for what is late"
+        desk.to(paid_at + 1)
+        desk.reopen()
+        desk.to(paid_at + 5)
+        rows = desk.rows(account)
+        assert rows["fills"]["leg"].to_list() == ["entry", "exit"]
+        assert rows["events"].filter(pl.col("kind") == "funding").height == 1
+        assert desk.unlike_a_backtest() == []
+
+
 def test_bars_that_come_together_are_decided_as_if_each_had_come_alone(tmp_path: Path) -> None:
     settings: dict[str, dict[str, Json]] = {
         "rules": BOTH,
