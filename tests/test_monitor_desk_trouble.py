@@ -62,6 +62,7 @@ def test_a_drawdown_beyond_its_limit_closes_everything_at_that_bar(tmp_path: Pat
     falling = [100.0, 100.0, 100.0, 99.0, 95.0, 95.0, 94.0, 93.0]
     candles = {BTC: bars(falling, {1: BUY, 6: BUY}), ETH: bars(FLAT, {1: BUY})}
     with playing(tmp_path, candles, {"desk_risk": {"max_drawdown_share": "0.02"}}) as desk:
+        desk.to(0)
         desk.to(6)
         assert rejections(desk, BTC_ACCOUNT)[0] == (4, "HOLD", "EXIT", "max_drawdown_share")
         assert rejections(desk, BTC_ACCOUNT)[-1] == (6, "BUY", "HOLD", "max_drawdown_share")
@@ -99,7 +100,7 @@ def test_a_breach_that_pauses_shows_every_symbol_paused_until_it_is_lifted(tmp_p
     candles = {BTC: bars(prices, {1: BUY}), ETH: bars(FLAT, {4: BUY, 7: BUY})}
     limits = {"daily_loss_share": "0.01", "daily_loss_action": "pause", "daily_loss_lift": "when_below"}
     with playing(tmp_path, candles, {"desk_risk": dict(limits)}) as desk:
-        desk.to(2)
+        desk.to(0)
         desk.to(3)
         assert states(desk) == ["PAUSED", "PAUSED"]
         desk.reopen()
