@@ -110,8 +110,10 @@ class Execution:
         """The risk state after every close before the last one; or the bar (its open time) to stop at, since risk acts there.
 
         It acts where a limit of losses is broken or lifted, where something is to be flattened, and, while there are limits for
-        entries, where one is entered.
+        entries, where one is entered. The history that a new account begins with is not the desk's: nobody watched it then, and
+        the limits begin with its last bar.
         """
+        proposals = [one for one in proposals if not one.book.start.created]
         steps = [(at, one.book.name, equity) for one in proposals for at, equity in equity_steps(one.decided)]
         closes = {at for at, _, _ in steps}
         if len(closes) <= 1:
