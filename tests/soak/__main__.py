@@ -27,7 +27,7 @@ from tests.emulator.server import Pace
 from tests.monitor_play import Desk
 from tests.prefect_server import api_client, start_server
 from tests.serve_fixture import CHECKOUT
-from tests.soak.measuring import Line, bars_line, latencies, latency_lines, memory_lines, task_lines
+from tests.soak.measuring import Line, bars_line, latencies, latency_lines, process_lines, task_lines
 from tests.soak.watching import Observer
 
 HISTORY_MS = 120 * MINUTE_MS
@@ -99,7 +99,7 @@ def soak(
     return [
         *bars_line(desk, last_ms),
         *latency_lines(found, _bound_text(bound_s, share), found.at(share) < bound_s, own),
-        *memory_lines(observer, pace, first_ms, last_ms),
+        *process_lines(observer, pace, first_ms, last_ms),
         *task_lines(_count(prefect_url, "task_runs") - tasks_before, 1, minutes, symbols),
         Line("errors and restarts that it tells", f"{status['errors']} and {status['restarts']}", "none", status["errors"] == 0),
         Line("exit code of the session", str(code), "0", code == 0),

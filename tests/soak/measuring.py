@@ -1,5 +1,6 @@
 """What a soak has measured: latencies bar by bar from the ledger, holes, memory, task runs; and whether the bounds hold."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -91,8 +92,8 @@ def _quantiles(ordered: Sequence[float]) -> str:
     return " · ".join(f"{name} {_quantile(ordered, share):.3f}" for name, share in named)
 
 
-def memory_lines(observer: Observer, pace: Pace, from_ms: int, until_ms: int) -> list[Line]:
-    """Memory at a sixth of the span (minute 10 of an hour) and at its end."""
+def process_lines(observer: Observer, pace: Pace, from_ms: int, until_ms: int) -> list[Line]:
+    """Memory at a sixth of the span (minute 10 of an hour) and at its end; computing time and processes."""
     sixth = from_ms + (until_ms - from_ms) / 6
     width = max((until_ms - from_ms) / 24, MINUTE_MS / 2)
     early = observer.memory_mb(pace.at_s(sixth - width), pace.at_s(sixth + width))
@@ -100,10 +101,14 @@ def memory_lines(observer: Observer, pace: Pace, from_ms: int, until_ms: int) ->
     if early is None or late is None:
         return [Line("memory", "not measured", "< 5 % growth", False)]
     growth = late / early - 1
+    from_s, until_s = pace.at_s(from_ms), pace.at_s(until_ms)
+    each_s = observer.computed_s(from_s, until_s) / ((until_ms - from_ms) / MINUTE_MS)
+    busy = sum(os.getloadavg()) / 3
     counts = [one.processes for one in observer.samples]
     threads = [one.threads for one in observer.samples]
     return [
         Line("memory, MB", f"{early:.1f} at a sixth · {late:.1f} at the end ({growth:+.1%})", "< 5 % growth", growth < 0.05),
+        Line("computing a bar of all symbols, s", f"{each_s:.2f} of the session's process · load of the machine {busy:.1f}"),
         Line("processes of the session", f"{min(counts)} to {max(counts)}", "one", max(counts) == 1),
         Line("its threads", f"{min(threads)} to {max(threads)}"),
     ]

@@ -16,10 +16,12 @@ _LOOK_S = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """At ``at_s`` (since 1970): resident memory in MB and number of the session's process and those below it; its threads."""
+    """At ``at_s`` (since 1970): of the session's process and those below it, their resident memory in MB, the time that they have
+    computed (all cores together, in seconds), their number, and that of their threads."""
 
     at_s: float
     memory_mb: float
+    computed_s: float
     processes: int
     threads: int
 
@@ -50,10 +52,10 @@ class Observer:
     def _sample(self) -> None:
         while not self._ended.wait(_SAMPLE_S):
             pids = [self.pid, *(one.pid for one in descendants(self.pid))]
-            found = [one for one in map(_memory_and_threads, pids) if one is not None]
+            found = [one for one in map(_usage, pids) if one is not None]
             if found:
-                memory, threads = (sum(parts) for parts in zip(*found, strict=True))
-                self.samples.append(Sample(time.time(), memory, len(found), int(threads)))
+                memory, computed, threads = (sum(parts) for parts in zip(*found, strict=True))
+                self.samples.append(Sample(time.time(), memory, computed, len(found), int(threads)))
 
     def _look(self) -> None:
         # The log is written by COMMIT, not before.
@@ -69,6 +71,11 @@ class Observer:
         place = bisect.bisect_right(self.written_s, at_s)
         return self.written_s[place] if place < len(self.written_s) else None
 
+    def computed_s(self, from_s: float, until_s: float) -> float:
+        """How long the session has computed within a span."""
+        within = [one.computed_s for one in self.samples if from_s <= one.at_s < until_s]
+        return within[-1] - within[0] if within else 0.0
+
     def memory_mb(self, from_s: float, until_s: float) -> float | None:
         """The median of the memory within a span; None where it was not looked at."""
         return _median([one.memory_mb for one in self.samples if from_s <= one.at_s < until_s])
@@ -78,10 +85,13 @@ def _median(values: Sequence[float]) -> float | None:
     return sorted(values)[len(values) // 2] if values else None
 
 
-def _memory_and_threads(pid: int) -> tuple[float, int] | None:
+def _usage(pid: int) -> tuple[float, float, int] | None:
+    """Memory in MB, computing time in seconds, threads; None where the process is gone."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6, len(os.listdir(f"/proc/{pid}/task"))
+        ticks = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[11:13]
+        computed_s = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6, computed_s, len(os.listdir(f"/proc/{pid}/task"))
     except OSError:
         return None
 
