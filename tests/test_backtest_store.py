@@ -452,6 +452,7 @@ def test_a_ledger_of_the_first_version_keeps_its_rows_and_gains_what_they_meant(
             2,
             3,
             4,
+            5,
         ]
     store = Backtests(database)
     assert store.list_runs() == ()
