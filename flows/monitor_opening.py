@@ -38,6 +38,7 @@ from tasks.patience import patient
 from tasks.rebuilding import rebuild_state
 
 _OUTBOX_KEPT = timedelta(days=7)
+_LOOKED_AT = 20
 
 
 async def take_turn(session: Session) -> str | None:
@@ -70,6 +71,14 @@ def running_session(session: Session) -> SessionRow | None:
     rows = session.store.seen_last(session.name, 5)
     others = (row for row in rows if row.session_id != session.session_id and row.ended_at is None)
     return next((row for row in others if row.state != "STARTING"), None)
+
+
+def dead_sessions(session: Session) -> list[SessionRow]:
+    """Sessions of this desk whose process died before it could say that they ended."""
+    now = datetime.now(UTC)
+    rows = session.store.seen_last(session.name, _LOOKED_AT)
+    others = [row for row in rows if row.session_id != session.session_id and row.ended_at is None]
+    return [row for row in others if not is_alive(row.process, row.heartbeat_at, now)]
 
 
 async def as_known(request: SessionRequest) -> SessionRequest:
@@ -123,9 +132,12 @@ async def open_desk(session: Session) -> None:
 async def _look_back(session: Session) -> None:
     """What sessions before this one have left: alerts, a death, and external events that are old and delivered."""
     session.alerts.remember(await asyncio.to_thread(session.store.alerts, session.name))
-    before = await asyncio.to_thread(running_session, session)
-    if before is not None and not is_alive(before.process, before.heartbeat_at, datetime.now(UTC)):
-        session.alerts.crashed(before)
+    for row in await asyncio.to_thread(dead_sessions, session):
+        if row.state != "STARTING":
+            session.alerts.crashed(row)
+        at = datetime.now(UTC)
+        ended = replace(row, state="ERROR", ended_at=at, reason=f"its process died; {session.session_id} went on")
+        await asyncio.to_thread(session.store.commit, SessionWrite(name=session.name, at=at, session=ended))
     events = session.settings.events
     used: dict[Sink, bool] = {"redis": events.redis_url is not None, "prefect": events.prefect}
     sinks = tuple(sink for sink, is_used in used.items() if is_used)
