@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 
 from candlewick.errors import UsageError
@@ -19,7 +18,7 @@ from deployments.prefect_yaml import PlannedDeployment, planned_deployments
 from deployments.processes import ProcessId, descendants, end, is_running, start_child, started_at, wait_gone
 from deployments.serve import _check_work_pools
 from deployments.serve_state import NamedProcess, clear_leftovers, remember, state_directory
-from tests.prefect_server import free_port
+from tests.prefect_server import api_client, free_port
 from tests.serve_fixture import CHECKOUT, ServeProcess, wait_for, working_directory
 
 NAMES = ["paper-15m", "paper-1h", "paper-4h", "paper-1d"]
@@ -34,8 +33,9 @@ def deployment_ids(serve: ServeProcess) -> dict[str, object]:
 
 def pause_schedule(serve: ServeProcess, name: str) -> None:
     (row,) = serve.rows("/deployments/filter", {"deployments": {"name": {"any_": [name]}}})
-    url = f"http://127.0.0.1:{serve.port}/api/deployments/{row['id']}/schedules/{row['schedules'][0]['id']}"  # type: ignore[index]
-    httpx.patch(url, json={"active": False}, trust_env=False).raise_for_status()
+    path = f"/deployments/{row['id']}/schedules/{row['schedules'][0]['id']}"  # type: ignore[index]
+    with api_client(f"http://127.0.0.1:{serve.port}/api") as client:
+        client.patch(path, json={"active": False}).raise_for_status()
 
 
 def active_schedules(serve: ServeProcess) -> set[object]:
